@@ -1,0 +1,1 @@
+"""Who is active: the gate that says whether a site may take over."""

@@ -1,0 +1,1 @@
+"""What runs on events: event -> handler -> plan -> transfer -> record -> metric. Knows nothing of any other room."""

@@ -1,0 +1,1 @@
+"""Both clouds on one machine: emulators, provider plugins, function hosts, front door, faults."""
