@@ -1,0 +1,17 @@
+"""What can go wrong in the service: each error names the thing, the cause and the next step."""
+
+
+class ServiceError(Exception):
+    """Base of the service's errors."""
+
+
+class ModelInvalidError(ServiceError):
+    """A model folder or version does not hold what this service needs; it is never served."""
+
+
+class ModelNotPublishedError(ServiceError):
+    """The alias names no version in this site's bucket yet."""
+
+
+class RequestInvalidError(ServiceError):
+    """A request that cannot be answered as it stands."""

@@ -1,0 +1,153 @@
+"""The report page as a reader sees it: complete, self-contained, no script error, readable on a phone."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from operate.report import write
+from operate.report.result import (
+    Artifact,
+    Demo,
+    Engine,
+    Failover,
+    FailureReason,
+    Features,
+    Ground,
+    Host,
+    LagSample,
+    Mark,
+    Quantiles,
+    Requests,
+    RequestSecond,
+    ServiceFigures,
+    Step,
+    Timeline,
+)
+
+FLIP = Failover(
+    trigger="pulumi up with lifeboat:active=gcp",
+    rto_seconds=12.5,
+    steps=[Step(name="program", seconds=4.0), Step(name="gate <green>", seconds=1.5)],
+    requests=Requests(sent=900, failed=2, rescued=31, explained=[FailureReason(reason="reset mid-answer", count=2)]),
+    rpo={"features": 0.12},
+    unreplicated_writes=3,
+    lost_writes=0,
+)
+
+
+def demo(passed: bool = True) -> Demo:
+    return Demo(
+        engine=Engine(
+            version="v3.259.0",
+            resources=101,
+            up_seconds=20,
+            second_up_changes=0,
+            second_up_seconds=6,
+            flip_seconds=12.5,
+        ),
+        artifacts=[
+            Artifact(
+                model="recommender",
+                version="ab" * 32,
+                parent=None,
+                bytes_raw=31_000_000,
+                bytes_wire=28_000_000,
+                ratio=0.9,
+                seconds=2.5,
+                verified=True,
+            ),
+            Artifact(
+                model="recommender",
+                version="cd" * 32,
+                parent="ab" * 32,
+                bytes_raw=31_000_000,
+                bytes_wire=27_000_000,
+                ratio=0.87,
+                seconds=2.2,
+                verified=True,
+            ),
+        ],
+        features=Features(written=2000, lag_ms=Quantiles(p50=80, p99=400), divergent=0, rows_compared=2000),
+        failover=FLIP,
+        flip=FLIP,
+        service=[
+            ServiceFigures(
+                site=site,
+                inference_ms=Quantiles(p50=1, p99=3),
+                feature_read_ms=Quantiles(p50=4, p99=9),
+                model_load_seconds=0.4,
+                fleet_asked=2,
+                fleet_running=2,
+            )
+            for site in ("aws", "gcp")
+        ],
+        ground=Ground(dynamodb="DynamoDB Local"),
+        host=Host(cpu="a processor", cores=2, memory="24 GiB"),
+        seconds=140,
+        passed=passed,
+        checks={"both versions verified": True, "no write lost": passed},
+    )
+
+
+def timeline() -> Timeline:
+    return Timeline(
+        requests=[
+            RequestSecond(
+                second=second, aws=20 if second < 30 else 0, gcp=0 if second < 30 else 20, failed=int(second == 30)
+            )
+            for second in range(60)
+        ],
+        marks=[
+            Mark(second=30, label="AWS killed"),
+            Mark(second=33, label="pulumi up"),
+            Mark(second=46, label="proven"),
+        ],
+        lag=[LagSample(second=second / 4, lag_ms=40 + second % 17 * 30) for second in range(120)],
+    )
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = shutil.which("chromium")
+    if executable is None:
+        pytest.skip("no chromium on PATH: install it (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=executable, headless=True)
+        yield started
+        started.close()
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_complete_and_keeps_to_itself(browser: Browser, tmp_path: Path, width: int, scheme: str) -> None:
+    write.write(demo(), timeline(), tmp_path)
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    problems: list[str] = []
+    requested: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: requested.append(request.url))
+    page.goto((tmp_path / "index.html").as_uri())
+    assert problems == []
+    assert requested == [(tmp_path / "index.html").as_uri()]
+    text = page.inner_text("body")
+    for wanted in ("A cloud was lost and the service stayed.", "2 / 900", "reset mid-answer", "gate <green>"):
+        assert wanted in text
+    assert page.locator("svg").count() == 3
+    assert page.locator("svg rect.failed").count() == 1
+    # Nothing sticks out to the side: a phone shows the page without a horizontal scroll.
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
+    page.close()
+
+
+def test_a_run_that_failed_says_so(browser: Browser, tmp_path: Path) -> None:
+    write.write(demo(passed=False), timeline(), tmp_path)
+    page = browser.new_page()
+    page.goto((tmp_path / "index.html").as_uri())
+    assert "This run did not pass every check." in page.inner_text("h1")
+    assert page.locator("td.bad").inner_text() == "FAILED"
+    page.close()
