@@ -1,6 +1,17 @@
-"""The only reader of a function's or service's environment, and the names that the program and the handlers share."""
+"""The only reader of a function's or service's environment, and the names that the program and the handlers share.
 
+Parsing touches no network and no file, and imports nothing but the standard library: the program imports this module for the
+names alone. Every problem is reported at once, with the variable, what it holds and what it may hold.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
+
+from functions.errors import SettingsError
 
 SITE = "LIFEBOAT_SITE"
 ARTIFACT_BUCKETS = "LIFEBOAT_ARTIFACT_BUCKETS"
@@ -21,6 +32,22 @@ FEATURE_ENVELOPE = "e"
 FEATURE_EXPIRES = "expires"
 FEATURE_FAMILY = "row"
 
+MEBIBYTE = 1 << 20
+
+# An encoder takes about 64 MiB in: the best chunk measured by Skyplane (NSDI 2023) and the size of a Xet xorb agree on it, and
+# one such pack still fits a single conditional upload.
+DEFAULT_CHUNK_BYTES = 64 * MEBIBYTE
+
+# Half a chunk must reach S3's least part of 5 MiB, since a plan may cut a chunk at a tensor border in its second half
+# (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html). The upper bound is what a small function holds in memory.
+CHUNK_BYTES_RANGE = (10 * MEBIBYTE, 256 * MEBIBYTE)
+
+DEFAULT_MODEL = "recommender"
+DEFAULT_ALIAS = "prod"
+DEFAULT_METRICS_NAMESPACE = "Lifeboat"
+
+_TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
+
 
 class Site(StrEnum):
     """One side of the service. Maps are keyed by it; roles (active, standby) change, sites do not."""
@@ -32,3 +59,154 @@ class Site(StrEnum):
     def peer(self) -> "Site":
         """Return the other side."""
         return Site.GCP if self is Site.AWS else Site.AWS
+
+
+@dataclass(frozen=True)
+class DynamoDbTable:
+    """Where the features of site aws live."""
+
+    table: str
+
+
+@dataclass(frozen=True)
+class BigtableTable:
+    """Where the features of site gcp live; the app profile routes to one cluster and allows single-row transactions."""
+
+    project: str
+    instance: str
+    table: str
+    app_profile: str
+
+    @property
+    def name(self) -> str:
+        """Return the full resource name of the table."""
+        return f"projects/{self.project}/instances/{self.instance}/tables/{self.table}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a function or the service was told; what an entry needs beyond `site` it names to `read`."""
+
+    site: Site
+    artifact_buckets: Mapping[Site, str] = field(default_factory=dict)
+    dynamodb_table: DynamoDbTable | None = None
+    bigtable_table: BigtableTable | None = None
+    artifact_jobs_queue: str = ""
+    rebuild_topic: str = ""
+    dead_topic: str = ""
+    chunk_bytes: int = DEFAULT_CHUNK_BYTES
+    google_credentials: Mapping[str, object] | None = None
+    metrics_namespace: str = DEFAULT_METRICS_NAMESPACE
+    model: str = DEFAULT_MODEL
+    alias: str = DEFAULT_ALIAS
+
+
+def read(environment: Mapping[str, str], required: Iterable[str] = ()) -> Settings:
+    """Return the settings that `environment` holds.
+
+    `required` names variables that the caller can't work without. Raises SettingsError that lists every problem.
+    """
+    reader = _Reader(environment)
+    reader.demand([SITE, *required])
+    tables = reader.json_map(FEATURE_TABLES)
+    dynamodb = reader.table(tables, Site.AWS, ("table",))
+    bigtable = reader.table(tables, Site.GCP, ("project", "instance", "table", "app_profile"))
+    settings = Settings(
+        site=reader.site(),
+        artifact_buckets=reader.buckets(),
+        dynamodb_table=DynamoDbTable(**dynamodb) if dynamodb else None,
+        bigtable_table=BigtableTable(**bigtable) if bigtable else None,
+        artifact_jobs_queue=reader.queue_url(ARTIFACT_JOBS_QUEUE),
+        rebuild_topic=reader.topic(REBUILD_TOPIC),
+        dead_topic=reader.topic(DEAD_TOPIC),
+        chunk_bytes=reader.whole_number(CHUNK_BYTES, DEFAULT_CHUNK_BYTES, CHUNK_BYTES_RANGE),
+        google_credentials=reader.json_map(GOOGLE_CREDENTIALS) or None,
+        metrics_namespace=environment.get(METRICS_NAMESPACE) or DEFAULT_METRICS_NAMESPACE,
+        model=environment.get(MODEL) or DEFAULT_MODEL,
+        alias=environment.get(ALIAS) or DEFAULT_ALIAS,
+    )
+    if reader.problems:
+        raise SettingsError(
+            "settings of this function can't be used: "
+            + "; ".join(reader.problems)
+            + ". Correct the function's environment and deploy again."
+        )
+    return settings
+
+
+class _Reader:
+    """Collects problems instead of raising at the first."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.problems: list[str] = []
+
+    def demand(self, names: Iterable[str]) -> None:
+        self.problems += [f"{name} is not set" for name in dict.fromkeys(names) if not self._environment.get(name)]
+
+    def site(self) -> Site:
+        value = self._environment.get(SITE, "")
+        try:
+            return Site(value)
+        except ValueError:
+            if value:
+                self.problems.append(f"{SITE} is {value!r}, allowed: {', '.join(Site)}")
+            return Site.AWS
+
+    def json_map(self, name: str) -> Mapping[str, object]:
+        text = self._environment.get(name, "")
+        if not text:
+            return {}
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            self.problems.append(f"{name} is no JSON object")
+            return {}
+        return MappingProxyType(value)
+
+    def buckets(self) -> Mapping[Site, str]:
+        found: dict[Site, str] = {}
+        for name, bucket in self.json_map(ARTIFACT_BUCKETS).items():
+            if name in set(Site) and isinstance(bucket, str) and bucket:
+                found[Site(name)] = bucket
+            else:
+                self.problems.append(
+                    f"{ARTIFACT_BUCKETS} has {name!r}: {bucket!r}, allowed: a bucket name for {', '.join(Site)}"
+                )
+        return MappingProxyType(found)
+
+    def table(self, tables: Mapping[str, object], site: Site, names: tuple[str, ...]) -> Mapping[str, str] | None:
+        value = tables.get(site)
+        if value is None:
+            return None
+        found = value if isinstance(value, dict) else {}
+        texts = {name: text for name in names if isinstance(text := found.get(name), str) and text}
+        missing = [name for name in names if name not in texts]
+        if missing:
+            self.problems.append(f"{FEATURE_TABLES} lacks {', '.join(missing)} for {site}")
+            return None
+        return texts
+
+    def queue_url(self, name: str) -> str:
+        value = self._environment.get(name, "")
+        if value and not value.startswith(("http://", "https://")):
+            self.problems.append(f"{name} is {value!r}, allowed: the URL of an SQS queue")
+        return value
+
+    def topic(self, name: str) -> str:
+        value = self._environment.get(name, "")
+        if value and not _TOPIC.fullmatch(value):
+            self.problems.append(f"{name} is {value!r}, allowed: projects/<project>/topics/<topic>")
+        return value
+
+    def whole_number(self, name: str, default: int, bounds: tuple[int, int]) -> int:
+        text = self._environment.get(name, "")
+        if not text:
+            return default
+        lowest, highest = bounds
+        if not text.isdecimal() or not lowest <= int(text) <= highest:
+            self.problems.append(f"{name} is {text!r}, allowed: a whole number from {lowest} to {highest}")
+            return default
+        return int(text)

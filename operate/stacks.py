@@ -1,5 +1,7 @@
 """Thin over Pulumi's Automation API: the real CLI with our environment, its events turned into figures people ask for."""
 
+import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +17,10 @@ Progress = Callable[[str], None]
 
 # Operations of the engine that leave a resource as it is.
 UNCHANGED = frozenset({"same", "read", "refresh"})
-# Lines of the engine's own output that an error quotes: the last ones name the resource and the cause.
+# Lines of the engine's own output that an error quotes where no resource reported one.
 QUOTED_LINES = 25
+# The engine marks colours in its messages like <{%reset%}>.
+COLOUR = re.compile(r"<\{%[^%]*%\}>")
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,22 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Log:
+    """A line that the program wrote with `pulumi.log`, with the seconds since the operation began."""
+
+    seconds: float
+    message: str
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What an operation did: resources in the stack, changed ones by operation, seconds, and its events in order."""
+    """What an operation did: resources in the stack, changed ones by operation, seconds, its events and log lines in order."""
 
     seconds: float
     resources: int
     changes: Mapping[str, int]
     marks: tuple[Mark, ...] = field(repr=False)
+    logs: tuple[Log, ...] = field(repr=False)
 
     @property
     def changed(self) -> int:
@@ -49,6 +62,8 @@ class Stack:
 
     def __init__(self, project: Path, name: str, environment: Mapping[str, str]) -> None:
         self.name = name
+        # The Automation API looks the CLI up on this process's own PATH before it looks at the environment it is given.
+        os.environ["PATH"] = environment["PATH"]
         self._stack = automation.create_or_select_stack(
             stack_name=name,
             work_dir=str(project),
@@ -94,8 +109,15 @@ class Stack:
         marks: list[Mark] = []
         changes: dict[str, int] = {}
         lines: list[str] = []
+        errors: list[str] = []
+        logs: list[Log] = []
 
         def on_event(event: EngineEvent) -> None:
+            said = event.diagnostic_event
+            if said is not None and said.severity == "error":
+                errors.append(f"{_short(said.urn)}{COLOUR.sub('', said.message).strip()}")
+            elif said is not None:
+                logs.append(Log(time.monotonic() - began, COLOUR.sub("", said.message).strip()))
             for kind, body in (("begin", event.resource_pre_event), ("end", event.res_outputs_event)):
                 if body is not None:
                     operated = str(getattr(body.metadata.op, "value", body.metadata.op))
@@ -111,6 +133,14 @@ class Stack:
         try:
             operation(on_output=on_output, on_event=on_event)
         except automation.CommandError as error:
-            said = "\n".join(lines[-QUOTED_LINES:]) or str(error)
+            said = "\n".join(errors) or "\n".join(lines[-QUOTED_LINES:]) or str(error)
             raise EngineFailedError(f"pulumi on stack {self.name} failed:\n{said}") from error
-        return Outcome(time.monotonic() - began, self.resources(), changes, tuple(marks))
+        seconds = time.monotonic() - began
+        return Outcome(seconds, self.resources(), changes, tuple(marks), tuple(logs))
+
+
+def _short(urn: str | None) -> str:
+    """Return "name: " for a resource's URN, "" for the stack itself."""
+    if not urn or "pulumi:pulumi:Stack" in urn:
+        return ""
+    return f"{urn.rsplit('::', 1)[-1]}: "

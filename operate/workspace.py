@@ -1,4 +1,4 @@
-"""A Pulumi project folder of its own for a run that changes config: rehearsals must not touch the stack files under version control.
+"""A Pulumi project folder of its own for a run that changes config: a rehearsal must not touch the stack files in the repository.
 
 The folder links to the real program and holds its own copies of Pulumi.yaml and the stack files.
 """

@@ -3,8 +3,6 @@ module lifeboat/tools
 go 1.26.0
 
 tool (
-	cloud.google.com/go/bigtable
-	cloud.google.com/go/pubsub/v2
 	github.com/fsouza/fake-gcs-server
 	github.com/pulumi/pulumi/pkg/v3/cmd/pulumi
 	lifeboat/tools/bigtabled

@@ -1,0 +1,35 @@
+"""Faults of model versions, told apart by what a handler may do about them."""
+
+from functions.errors import NotReadyError, PermanentError, TransientError
+
+
+class ManifestError(PermanentError):
+    """A manifest, alias or receipt is malformed, out of bounds, or does not describe what it claims to."""
+
+
+class UnsafePathError(ManifestError):
+    """A file name would leave its folder, or means different things to different tools."""
+
+
+class SafetensorsError(PermanentError):
+    """A safetensors header is malformed or lies about the file."""
+
+
+class PackError(PermanentError):
+    """A pack is malformed, lies about its lengths, or holds other bytes than it says."""
+
+
+class VerificationError(PermanentError):
+    """Bytes at rest do not have the checksum that the manifest names."""
+
+
+class StaleEpochError(PermanentError):
+    """An alias belongs to a newer epoch than the writer's: the writer's site is no longer the one to move it."""
+
+
+class AliasConflictError(TransientError):
+    """Another writer moved the alias in the same moment; look at where it points, then move it again if still wanted."""
+
+
+class VersionNotReadyError(NotReadyError):
+    """The other site has not proven this version yet."""

@@ -1,0 +1,109 @@
+"""Names of objects in an artifact bucket, and the rules that a name from outside must keep before it becomes part of one."""
+
+import re
+
+from functions.artifacts.errors import ManifestError, UnsafePathError
+
+# Both stores take keys of 1,024 bytes; the prefix of a version needs about 200 of them.
+MOST_PATH_BYTES = 512
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def check_name(name: str, what: str) -> str:
+    """Return the name of a model or alias if it can stand in a key; ManifestError if not."""
+    if not _NAME.fullmatch(name):
+        raise ManifestError(
+            f"{what} {name[:100]!r}: letters, digits, '.', '_' and '-' are allowed, at most 100 of them"
+        )
+    return name
+
+
+def check_version(version: str) -> str:
+    """Return the version if it is a root in hexadecimal; ManifestError if not."""
+    if not _DIGEST.fullmatch(version):
+        raise ManifestError(f"version {version[:100]!r} is no root of 64 hexadecimal digits")
+    return version
+
+
+def check_path(path: str) -> str:
+    """Return a file's path if it means the same harmless thing to every store, loader and file system.
+
+    Raises UnsafePathError for absolute paths, empty, `.` and `..` steps, backslashes, control characters and long names.
+    """
+    steps = path.split("/")
+    problem = (
+        "has no UTF-8 form or is too long"
+        if len(path.encode(errors="replace")) > MOST_PATH_BYTES or any(0xD800 <= ord(char) < 0xE000 for char in path)
+        else "holds a control character, a backslash or a colon"
+        if any(ord(char) < 32 or ord(char) == 127 or char in "\\:" for char in path)
+        else "leaves its folder or has an empty step"
+        if any(step in ("", ".", "..") for step in steps)
+        else ""
+    )
+    if problem:
+        raise UnsafePathError(f"file {path[:100]!r} {problem}; rename it")
+    return path
+
+
+def manifest_key(model: str, version: str) -> str:
+    """Where the manifest of a version stands; a version exists on a site exactly when this object does."""
+    return f"manifests/{model}/{version}.json"
+
+
+def pending_key(model: str, version: str) -> str:
+    """Where the manifest waits on the far side until all it names is there."""
+    return f"pending/{model}/{version}.json"
+
+
+def file_key(model: str, version: str, path: str) -> str:
+    """Where a plain file of a version stands."""
+    return f"models/{model}/{version}/{path}"
+
+
+def alias_key(model: str, alias: str) -> str:
+    """Where an alias stands."""
+    return f"aliases/{model}/{alias}.json"
+
+
+def receipt_key(model: str, version: str) -> str:
+    """Where a site says that it has proven the version's bytes."""
+    return f"receipts/{model}/{version}.json"
+
+
+def transfer_key(model: str, version: str) -> str:
+    """Where the receiving site says what the transfer of a version came to."""
+    return f"transfers/{model}/{version}.json"
+
+
+def pack_key(digest: str) -> str:
+    """Where a pack stands, by the BLAKE3 of its bytes."""
+    return f"packs/{digest}"
+
+
+def parts_prefix(version: str, chunk_bytes: int) -> str:
+    """Below which the parts of a version stand. The chunk size is in it: parts of two plans must never mix."""
+    return f"parts/{version}/{chunk_bytes}/"
+
+
+def part_key(version: str, chunk_bytes: int, file: int, index: int) -> str:
+    """Where one decoded chunk stands."""
+    return f"{parts_prefix(version, chunk_bytes)}{file:05d}/{index:06d}"
+
+
+def proven_key(version: str, chunk_bytes: int, file: int) -> str:
+    """Where it is noted that the rebuilt file has the digests of the manifest."""
+    return f"{parts_prefix(version, chunk_bytes)}{file:05d}/proven"
+
+
+def parse_key(key: str) -> tuple[str, str, str] | None:
+    """Return (kind, model, version or alias) of a manifest or alias key, None for any other key.
+
+    Raises ManifestError for a key of that form with a name that can't be.
+    """
+    steps = key.split("/")
+    if len(steps) != 3 or steps[0] not in ("manifests", "aliases") or not steps[2].endswith(".json"):
+        return None
+    kind, model, name = steps[0], check_name(steps[1], "model"), steps[2].removesuffix(".json")
+    return kind, model, check_version(name) if kind == "manifests" else check_name(name, "alias")

@@ -1,0 +1,1 @@
+"""Live features and sessions: one row, one envelope, one version; the larger version wins on both sides."""

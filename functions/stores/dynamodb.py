@@ -1,0 +1,187 @@
+"""Feature rows in DynamoDB: hash key, version, envelope and time to live, one item a row."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from botocore.exceptions import (  # type: ignore[import-untyped]  # ships no types
+    BotoCoreError,
+    ClientError,
+)
+
+from functions.errors import TransientError
+from functions.features.envelope import peek
+from functions.features.items import content, from_bytes, key_of
+from functions.settings import FEATURE_ENVELOPE, FEATURE_EXPIRES, FEATURE_KEY, FEATURE_VERSION
+from functions.stores.errors import (
+    AccessDeniedError,
+    NotFoundError,
+    StoreError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    ThrottledError,
+)
+from functions.stores.protocols import Applied, Row
+
+# https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
+_KEYS_PER_READ = 100
+_READ_ROUNDS = 5
+# Conditional puts have no batch form; this many are in flight.
+_WRITERS = 16
+
+_LOST = "ConditionalCheckFailedException"
+_BY_CODE: Mapping[str, type[StoreError]] = {
+    "ResourceNotFoundException": NotFoundError,
+    "ProvisionedThroughputExceededException": ThrottledError,
+    "RequestLimitExceeded": ThrottledError,
+    "ThrottlingException": ThrottledError,
+    "AccessDeniedException": AccessDeniedError,
+    "UnrecognizedClientException": AccessDeniedError,
+    "ExpiredTokenException": AccessDeniedError,
+    "ValidationException": StoreRefusedError,
+    "ItemCollectionSizeLimitExceededException": StoreRefusedError,
+}
+
+
+class DynamoDbRows:
+    """One table. `client` is a boto3 DynamoDB client, safe to share between threads."""
+
+    def __init__(self, client: Any, table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def read(self, keys: Sequence[str]) -> dict[str, Row]:
+        found: dict[str, Row] = {}
+        for start in range(0, len(keys), _KEYS_PER_READ):
+            waiting = [{FEATURE_KEY: {"S": key}} for key in keys[start : start + _KEYS_PER_READ]]
+            for _ in range(_READ_ROUNDS):
+                with self._errors():
+                    # Strongly consistent: a session must be readable in the very request that wrote it.
+                    answer = self._client.batch_get_item(
+                        RequestItems={self._table: {"Keys": waiting, "ConsistentRead": True}}
+                    )
+                found |= {row.key: row for row in map(_row, answer["Responses"].get(self._table, ()))}
+                waiting = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
+                if not waiting:
+                    break
+            else:
+                raise ThrottledError(f"table {self._table}: {len(waiting)} keys stayed unread; raise its read capacity")
+        return found
+
+    def write(self, row: Row) -> int | None:
+        try:
+            with self._errors():
+                self._client.put_item(
+                    TableName=self._table,
+                    Item=_item(row),
+                    ConditionExpression="attribute_not_exists(#v) OR #v < :v",
+                    ExpressionAttributeNames={"#v": FEATURE_VERSION},
+                    ExpressionAttributeValues={":v": {"N": str(row.version)}},
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+        except _ConditionLostError as lost:
+            return int(lost.item.get(FEATURE_VERSION, {}).get("N", row.version))
+        return None
+
+    def apply(self, rows: Sequence[Row]) -> list[Applied]:
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            return list(pool.map(self._apply_one, rows))
+
+    def scan(self, start: str = "", end: str | None = None) -> Iterator[Row]:
+        condition, values = "#k >= :start", {":start": {"S": start or " "}}
+        if end is not None:
+            condition, values = f"{condition} AND #k < :end", {**values, ":end": {"S": end}}
+        request: dict[str, Any] = {"TableName": self._table}
+        if start or end is not None:
+            # The hash key has no order in DynamoDB: the whole table is read, and only the answer shrinks.
+            request |= {
+                "FilterExpression": condition,
+                "ExpressionAttributeNames": {"#k": FEATURE_KEY},
+                "ExpressionAttributeValues": values,
+            }
+        with self._errors():
+            for page in self._client.get_paginator("scan").paginate(**request):
+                yield from map(_row, page.get("Items", ()))
+
+    def adopt(self, key: str, seen: int | None, version: int) -> Row | None:
+        values = {":new": {"N": str(version)}}
+        condition = "attribute_exists(#k) AND attribute_not_exists(#v)"
+        if seen is not None:
+            condition, values = "#v = :seen", {**values, ":seen": {"N": str(seen)}}
+        names = {"#v": FEATURE_VERSION} | ({"#k": FEATURE_KEY} if seen is None else {})
+        try:
+            with self._errors():
+                answer = self._client.update_item(
+                    TableName=self._table,
+                    Key={FEATURE_KEY: {"S": key}},
+                    UpdateExpression="SET #v = :new",
+                    ConditionExpression=condition,
+                    ExpressionAttributeNames=names,
+                    ExpressionAttributeValues=values,
+                    ReturnValues="ALL_NEW",
+                )
+        except _ConditionLostError:
+            return None
+        return _row(answer["Attributes"])
+
+    def bury(self, row: Row) -> bool:
+        try:
+            with self._errors():
+                self._client.put_item(
+                    TableName=self._table,
+                    Item=_item(row),
+                    ConditionExpression="attribute_not_exists(#k)",
+                    ExpressionAttributeNames={"#k": FEATURE_KEY},
+                )
+        except _ConditionLostError:
+            return False
+        return True
+
+    def _apply_one(self, row: Row) -> Applied:
+        try:
+            return Applied.APPLIED if self.write(row) is None else Applied.STALE
+        except StoreRefusedError:
+            return Applied.REFUSED
+        except TransientError:
+            return Applied.FAILED
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if code == _LOST:
+                raise _ConditionLostError(error.response.get("Item") or {}) from error
+            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            kind = _BY_CODE.get(code, StoreRefusedError if 400 <= status < 500 else StoreUnavailableError)
+            message = error.response.get("Error", {}).get("Message", "")
+            raise kind(f"table {self._table}: {code} {message}") from error
+        except BotoCoreError as error:
+            raise StoreUnavailableError(f"table {self._table}: no usable answer ({error}); try again") from error
+
+
+class _ConditionLostError(StoreError):
+    """A condition did not hold; `item` is what stood there."""
+
+    def __init__(self, item: Mapping[str, Mapping[str, Any]]) -> None:
+        super().__init__("condition lost")
+        self.item = item
+
+
+def _row(item: Mapping[str, Mapping[str, Any]]) -> Row:
+    found = content(item, from_bytes)
+    # A row that no aware writer touched yet is older than any version.
+    return Row(key_of(item), found.version or 0, found.envelope)
+
+
+def _item(row: Row) -> dict[str, dict[str, Any]]:
+    item: dict[str, dict[str, Any]] = {
+        FEATURE_KEY: {"S": row.key},
+        FEATURE_VERSION: {"N": str(row.version)},
+        FEATURE_ENVELOPE: {"B": row.envelope},
+    }
+    if expires := peek(row.envelope).expires:
+        item[FEATURE_EXPIRES] = {"N": str(expires)}
+    return item

@@ -1,0 +1,109 @@
+"""Names, tags and labels, computed from the prefix, the site and the purpose; no random suffix, no Pulumi.
+
+A name that other parts must know before the resource exists (a policy, a function's environment) is taken from here, so
+the two sites never wait for each other in the dependency graph.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from functions.settings import Site
+from infra.settings import Settings
+
+# What lies where in an artifact bucket; functions/artifacts/paths.py names the objects, a test holds the two together.
+MODELS = "models/"
+MANIFESTS = "manifests/"
+ALIASES = "aliases/"
+PENDING = "pending/"
+PACKS = "packs/"
+PARTS = "parts/"
+RECEIPTS = "receipts/"
+TRANSFERS = "transfers/"
+PARKED = "parked/"
+# Needed while a version is on its way, and by nobody after it.
+TRANSIENT = (PENDING, PACKS, PARTS)
+
+FEATURE_TABLE = "features"
+REPLICATION_PROFILE = "replication"
+IDENTITY_PROVIDER = "aws"
+
+
+@dataclass(frozen=True)
+class Names:
+    """Every name that one stack gives, and the addresses that follow from them."""
+
+    prefix: str
+    aws_account: str
+    aws_region: str
+    google_project: str
+    google_project_number: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Names":
+        """Return the names of a stack."""
+        aws, gcp = settings.sites.aws, settings.sites.gcp
+        return cls(settings.prefix, aws.account_id, aws.region, gcp.project, gcp.project_number)
+
+    def named(self, purpose: str) -> str:
+        """Return the name of the thing with that purpose."""
+        return f"{self.prefix}-{purpose}"
+
+    def artifact_bucket(self, holder: str) -> str:
+        """Return the artifact bucket of a site or of r2; bucket names are global, so the holder is in them."""
+        return self.named(f"artifacts-{holder}")
+
+    @property
+    def bigtable_instance(self) -> str:
+        """Return the Bigtable instance that holds the features."""
+        return self.prefix
+
+    @property
+    def bigtable_cluster(self) -> str:
+        """Return the instance's one cluster: 6 to 30 characters (Bigtable, cluster settings)."""
+        return self.named("features")
+
+    def topic(self, purpose: str) -> str:
+        """Return the full name of a Pub/Sub topic."""
+        return f"projects/{self.google_project}/topics/{self.named(purpose)}"
+
+    def service_account(self, purpose: str) -> str:
+        """Return the id of a service account: 30 characters at most, which the prefix's limit leaves room for."""
+        return self.named(purpose)
+
+    def role_arn(self, role: str) -> str:
+        """Return the ARN of a role by its full name."""
+        return f"arn:aws:iam::{self.aws_account}:role/{role}"
+
+    def service_agent(self, service: str) -> str:
+        """Return the member that a Google service acts as in this project, such as gs-project-accounts."""
+        return f"serviceAccount:service-{self.google_project_number}@{service}.iam.gserviceaccount.com"
+
+    @property
+    def identity_pool(self) -> str:
+        """Return the full name of the workload identity pool that AWS roles come in by."""
+        return f"projects/{self.google_project_number}/locations/global/workloadIdentityPools/{self.named('aws')}"
+
+    def federated_member(self, role: str) -> str:
+        """Return the IAM member that an AWS role is in Google's eyes (cloud.google.com/iam/docs/principal-identifiers)."""
+        return f"principalSet://iam.googleapis.com/{self.identity_pool}/attribute.aws_role/{role}"
+
+    def artifact_buckets(self) -> dict[str, str]:
+        """Return the artifact buckets by site, as functions and service read them."""
+        return {site.value: self.artifact_bucket(site) for site in Site}
+
+    def feature_tables(self) -> dict[str, dict[str, str]]:
+        """Return the feature tables by site, as functions and service read them."""
+        return {
+            Site.AWS.value: {"table": self.named("features")},
+            Site.GCP.value: {
+                "project": self.google_project,
+                "instance": self.bigtable_instance,
+                "table": FEATURE_TABLE,
+                "app_profile": REPLICATION_PROFILE,
+            },
+        }
+
+
+def marks(settings: Settings, stack: str) -> Mapping[str, str]:
+    """Return what every taggable resource carries: legal as AWS tags and as Google labels."""
+    return {"project": "lifeboat", "stack": stack, "prefix": settings.prefix, "managed-by": "pulumi"}

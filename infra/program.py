@@ -1,0 +1,261 @@
+"""The whole stack: settings in, resources made in the order that a failover needs.
+
+Order of a shift, held by the dependency graph: the fleet that will serve grows, the front door's gate is asked, traffic
+moves, the public name is checked, and only then the fleet that no longer serves shrinks. So the standby's group depends
+on the load balancer and the load balancer on the serving fleets: a red gate leaves the serving site at its full size.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+
+from functions import settings as names_of
+from functions.settings import Site
+from infra.archives import function_archive, layer_archive
+from infra.components.artifact_replication import ArtifactQueues, ArtifactReplication, ArtifactReplicationArgs
+from infra.components.artifact_store import (
+    AwsArtifactStore,
+    AwsArtifactStoreArgs,
+    EdgeArtifactStore,
+    EdgeArtifactStoreArgs,
+    GoogleArtifactStore,
+    GoogleArtifactStoreArgs,
+)
+from infra.components.aws_layer import AwsLayer
+from infra.components.feature_replication import FeatureReplication, FeatureReplicationArgs
+from infra.components.feature_store import (
+    AwsFeatureStore,
+    AwsFeatureStoreArgs,
+    GoogleFeatureStore,
+    GoogleFeatureStoreArgs,
+)
+from infra.components.federation import (
+    AwsRoleForGoogle,
+    AwsRoleForGoogleArgs,
+    GooglePool,
+    GooglePoolArgs,
+    google_credentials,
+)
+from infra.components.front_door import FrontDoor, FrontDoorArgs
+from infra.components.function_settings import FunctionSettings
+from infra.components.google_function import GoogleFunctionSource, GoogleFunctionSourceArgs
+from infra.hooks import Guard
+from infra.naming import MANIFESTS, Names, marks
+from infra.providers import Providers, providers
+from infra.rights import Statement
+from infra.settings import FunctionDependencies, Settings
+from infra.sites import AwsSide, GoogleSide, SiteParts
+from infra.topology import Role, Topology
+
+FEDERATED_FUNCTIONS = ("artifact-plan", "artifact-encode", "features-apply")
+
+
+@dataclass(frozen=True)
+class System:
+    """What was made, for the stack's outputs."""
+
+    settings: Settings
+    topology: Topology
+    names: Names
+    sites: Mapping[Site, SiteParts]
+    artifacts: ArtifactReplication
+    features: FeatureReplication
+
+
+class Builder:
+    """Makes the stack's parts, each from the ones before it."""
+
+    def __init__(self, settings: Settings, topology: Topology, stack: str) -> None:
+        self._settings = settings
+        self._topology = topology
+        self._names = Names.of(settings)
+        self._providers: Providers = providers(settings, marks(settings, stack))
+
+    def build(self) -> System:
+        """Make everything and return what the outputs need."""
+        settings, names = self._settings, self._names
+        shared = self._function_settings()
+        queues = ArtifactQueues("artifact-queues", names, shared, self._on_both())
+        stores = self._artifact_stores(queues)
+        tables = self._feature_stores()
+        pool = GooglePool(
+            "identity",
+            GooglePoolArgs(names=names, roles=[names.named(purpose) for purpose in FEDERATED_FUNCTIONS]),
+            self._on_gcp(),
+        )
+        # Bindings that name roles of the pool are refused while the pool is not there.
+        after_pool = pulumi.ResourceOptions(providers=[self._providers.aws, self._providers.gcp], depends_on=[pool])
+        artifacts = ArtifactReplication(
+            "artifacts",
+            ArtifactReplicationArgs(
+                names=names,
+                project=settings.sites.gcp.project,
+                location=settings.sites.gcp.region,
+                queues=queues,
+                source_store=stores[0],
+                target_store=stores[1],
+                shared=shared,
+            ),
+            after_pool,
+        )
+        features = FeatureReplication(
+            "features",
+            FeatureReplicationArgs(
+                names=names,
+                source_store=tables[0],
+                target_store=tables[1],
+                parking_store=stores[0],
+                shared=shared,
+                protect=settings.protect_data,
+            ),
+            after_pool,
+        )
+        AwsRoleForGoogle(
+            "verify-on-aws",
+            AwsRoleForGoogleArgs(
+                role=names.named("from-gcp"),
+                account_id=artifacts.verify.unique_id,
+                # What proves that a version is the same on both sides: the manifests, and nothing else.
+                rights=[
+                    Statement(
+                        actions=["s3:GetObject"], resources=[pulumi.Output.concat(stores[0].arn, f"/{MANIFESTS}*")]
+                    )
+                ],
+            ),
+            self._on_aws(),
+        )
+        sides: dict[Site, AwsSide | GoogleSide] = {
+            Site.AWS: AwsSide(settings, names, stores[0], tables[0], self._on_aws()),
+            Site.GCP: GoogleSide(settings, names, stores[1], tables[1], self._on_gcp()),
+        }
+        return System(settings, self._topology, names, self._serve(sides), artifacts, features)
+
+    def _serve(self, sides: Mapping[Site, AwsSide | GoogleSide]) -> Mapping[Site, SiteParts]:
+        """Make fleets and front door in the order of a shift."""
+        settings, topology = self._settings, self._topology
+        by_role: dict[Role, list[Site]] = {
+            role: [s for s, p in topology.sites.items() if p.role is role] for role in Role
+        }
+        parts: dict[Site, SiteParts] = {}
+        for site in by_role[Role.ACTIVE]:
+            parts[site] = sides[site].fleet(topology.sites[site], after=())
+        door = FrontDoor(
+            "front-door",
+            FrontDoorArgs(
+                account_id=settings.cloudflare_account_id,
+                zone_id=settings.cloudflare_zone_id,
+                hostname=settings.hostname,
+                scheme=settings.public_scheme,
+                pool_prefix=settings.prefix,
+                monitor_seconds=settings.monitor_seconds,
+                topology=topology,
+                addresses={site: side.address for site, side in sides.items()},
+                after=[resource for part in parts.values() for resource in part.serving],
+            ),
+            self._on_edge(),
+        )
+        guard = Guard(settings, topology, {site: side.address for site, side in sides.items()}, door.pools)
+        balancer = door.open(guard.binding())
+        for site in by_role[Role.STANDBY]:
+            parts[site] = sides[site].fleet(topology.sites[site], after=(balancer,))
+        return {site: parts[site] for site in Site}
+
+    def _artifact_stores(self, queues: ArtifactQueues) -> tuple[AwsArtifactStore, GoogleArtifactStore]:
+        settings, names = self._settings, self._names
+        EdgeArtifactStore(
+            "artifacts-r2",
+            EdgeArtifactStoreArgs(
+                account_id=settings.cloudflare_account_id,
+                bucket=names.artifact_bucket("r2"),
+                protect=settings.protect_data,
+            ),
+            self._on_edge(),
+        )
+        return (
+            AwsArtifactStore(
+                "artifacts-aws",
+                AwsArtifactStoreArgs(
+                    bucket=names.artifact_bucket(Site.AWS), events=queues.events, protect=settings.protect_data
+                ),
+                self._on_aws(),
+            ),
+            GoogleArtifactStore(
+                "artifacts-gcp",
+                GoogleArtifactStoreArgs(
+                    bucket=names.artifact_bucket(Site.GCP),
+                    location=settings.sites.gcp.region,
+                    events=queues.arrivals,
+                    protect=settings.protect_data,
+                ),
+                self._on_gcp(),
+            ),
+        )
+
+    def _feature_stores(self) -> tuple[AwsFeatureStore, GoogleFeatureStore]:
+        settings, names = self._settings, self._names
+        return (
+            AwsFeatureStore(
+                "features-aws",
+                AwsFeatureStoreArgs(table=names.named("features"), protect=settings.protect_data),
+                self._on_aws(),
+            ),
+            GoogleFeatureStore(
+                "features-gcp",
+                GoogleFeatureStoreArgs(
+                    instance=names.bigtable_instance,
+                    cluster=names.bigtable_cluster,
+                    zone=settings.sites.gcp.zones[0],
+                    nodes=settings.sites.gcp.bigtable_nodes,
+                    protect=settings.protect_data,
+                ),
+                self._on_gcp(),
+            ),
+        )
+
+    def _function_settings(self) -> FunctionSettings:
+        settings, names = self._settings, self._names
+        common = {
+            names_of.ARTIFACT_BUCKETS: json.dumps(names.artifact_buckets(), sort_keys=True),
+            names_of.FEATURE_TABLES: json.dumps(names.feature_tables(), sort_keys=True),
+        }
+        layers = []
+        if settings.function_dependencies is FunctionDependencies.LAYER:
+            layers.append(AwsLayer("libraries", names.named("functions"), layer_archive(), self._on_aws()).arn)
+        return FunctionSettings(
+            aws_archive=function_archive(Site.AWS),
+            layers=layers,
+            source=GoogleFunctionSource(
+                "function-source",
+                GoogleFunctionSourceArgs(
+                    project=settings.sites.gcp.project,
+                    location=settings.sites.gcp.region,
+                    bucket=names.named("function-source-gcp"),
+                    builder=names.service_account("builder"),
+                    archive=function_archive(Site.GCP),
+                ),
+                self._on_gcp(),
+            ),
+            environment={
+                Site.AWS: {
+                    names_of.SITE: Site.AWS.value,
+                    names_of.GOOGLE_CREDENTIALS: google_credentials(names),
+                    **common,
+                },
+                Site.GCP: {names_of.SITE: Site.GCP.value, **common},
+            },
+            redelivery_seconds=settings.redelivery_seconds,
+        )
+
+    def _on_aws(self) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(providers=[self._providers.aws])
+
+    def _on_gcp(self) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(providers=[self._providers.gcp])
+
+    def _on_both(self) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(providers=[self._providers.aws, self._providers.gcp])
+
+    def _on_edge(self) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(providers=[self._providers.edge])

@@ -1,0 +1,214 @@
+"""What a stack's config may say, as frozen types; nothing here reads it, and nothing here knows Pulumi.
+
+Every description states the allowed values, because a refused value is answered with it (infra/config.py).
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from functions.settings import Site
+
+
+class Mode(StrEnum):
+    """Whether one site serves or both."""
+
+    ACTIVE_PASSIVE = "active-passive"
+    ACTIVE_ACTIVE = "active-active"
+
+
+class Lost(StrEnum):
+    """Which site's resources stay as last deployed; AUTO asks both control planes."""
+
+    AUTO = "auto"
+    NONE = "none"
+    AWS = "aws"
+    GCP = "gcp"
+
+
+class Scheme(StrEnum):
+    """How the public name and the sites are reached."""
+
+    HTTP = "http"
+    HTTPS = "https"
+
+    @property
+    def port(self) -> int:
+        """Return the scheme's port, as RFC 9110 registers it."""
+        return 443 if self is Scheme.HTTPS else 80
+
+
+class FunctionDependencies(StrEnum):
+    """Where a Lambda function finds its libraries."""
+
+    LAYER = "layer"
+    HOST = "host"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+
+
+# Service accounts of Google take 6 to 30 characters and Bigtable instances 6 to 33; the longest purpose adds 8.
+Prefix = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z][a-z0-9-]{4,18}[a-z0-9]$",
+        description="6 to 20 lower-case letters, digits and hyphens, a letter first",
+    ),
+]
+Hostname = Annotated[
+    str,
+    Field(
+        pattern=r"^([a-z0-9-]{1,63}\.)+[a-z]{2,63}$",
+        description="a full host name in lower case, such as recommend.example.com",
+    ),
+]
+HexadecimalId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="32 hexadecimal digits")]
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z][a-z0-9-]{0,62}$",
+        description="1 to 63 lower-case letters, digits and hyphens, a letter first",
+    ),
+]
+NumericId = Annotated[str, Field(pattern=r"^[0-9]{12}$", description="12 digits, in quotes")]
+NetworkRange = Annotated[
+    str,
+    Field(
+        pattern=r"^\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}/16$",
+        description="an IPv4 range of 16 bits, such as 10.20.0.0/16",
+    ),
+]
+MachineImage = Annotated[
+    str, Field(pattern=r"^ami-[0-9a-f]{8,17}$", description="an AMI id, such as ami-0123456789abcdef0")
+]
+ContainerImage = Annotated[str, Field(pattern=r"^\S+$", description="a container image with its tag")]
+RequestPath = Annotated[str, Field(pattern=r"^/\S*$", description="a path that begins with /")]
+Text = Annotated[str, Field(pattern=r"^\S+$", description="text without spaces")]
+OptionalText = Annotated[str, Field(pattern=r"^\S*$", description="text without spaces, or empty")]
+Hosts = Annotated[int, Field(ge=1, le=500, description="1 to 500 hosts")]
+
+
+class AwsSite(_Part):
+    """The side on AWS: account, place and what its hosts are made of."""
+
+    account_id: NumericId
+    region: Name
+    zones: tuple[Name, ...] = Field(min_length=2, description="at least two zones of the region, as its balancer needs")
+    # Pinned, never looked up: a moving image would replace a fleet in the middle of a failover.
+    image_id: MachineImage
+    instance_type: Text
+    network_range: NetworkRange = "10.20.0.0/16"
+    certificate_arn: OptionalText = ""
+    capacity_reservation_id: OptionalText = ""
+
+
+class GoogleSite(_Part):
+    """The side on Google Cloud: project, place and what its hosts are made of."""
+
+    project: Name
+    project_number: NumericId
+    region: Name
+    zones: tuple[Name, ...] = Field(min_length=1, description="at least one zone of the region")
+    image: Text
+    machine_type: Text
+    network_range: NetworkRange = "10.30.0.0/16"
+    certificate: OptionalText = ""
+    reservation: OptionalText = ""
+    bigtable_nodes: int = Field(default=1, ge=1, le=100, description="1 to 100 nodes")
+
+
+class Sites(_Part):
+    """Both sides, keyed by site."""
+
+    aws: AwsSite
+    gcp: GoogleSite
+
+
+class FleetSizes(_Part):
+    """Hosts of one site in each role."""
+
+    active: Hosts
+    standby: Hosts
+
+
+class Fleets(_Part):
+    """Fleet sizes, keyed by site."""
+
+    aws: FleetSizes
+    gcp: FleetSizes
+
+    def of(self, site: Site) -> FleetSizes:
+        """Return the sizes of a site's fleet."""
+        return self.aws if site is Site.AWS else self.gcp
+
+
+class Objectives(_Part):
+    """What a failover is held to."""
+
+    rto_seconds: int = Field(ge=1, le=86_400, description="1 to 86400 seconds")
+    feature_lag_ms: int = Field(ge=1, le=3_600_000, description="1 to 3600000 milliseconds")
+
+
+class ServiceImages(_Part):
+    """The service's container image, keyed by site."""
+
+    aws: ContainerImage
+    gcp: ContainerImage
+
+
+class GoldenRequest(_Part):
+    """A request whose success proves that the service serves."""
+
+    path: RequestPath
+    body: dict[str, Any] = Field(description="a JSON object")
+
+
+class Settings(_Part):
+    """A stack's whole config."""
+
+    active: Site
+    mode: Mode
+    lost: Lost
+    prefix: Prefix
+    hostname: Hostname
+    public_scheme: Scheme
+    cloudflare_account_id: HexadecimalId
+    cloudflare_zone_id: HexadecimalId
+    sites: Sites
+    fleets: Fleets
+    objectives: Objectives
+    model: Name
+    service_images: ServiceImages
+    protect_data: bool = Field(description="true or false")
+    monitor_seconds: int = Field(ge=1, le=3600, description="1 to 3600 seconds")
+    gate_seconds: int = Field(ge=1, le=3600, description="1 to 3600 seconds")
+    gate_override: str = Field(description="a reason in words, or empty")
+    golden_request: GoldenRequest
+    redelivery_seconds: int = Field(ge=0, le=3600, description="0 to 3600 seconds")
+    function_dependencies: FunctionDependencies
+
+    def conflicts(self) -> list[str]:
+        """Return what is wrong between values that are each allowed: one line a conflict, empty when there is none."""
+        found = []
+        for site in Site:
+            sizes = self.fleets.of(site)
+            if sizes.standby > sizes.active:
+                found.append(
+                    f"lifeboat:fleets {site}: standby {sizes.standby} is above active {sizes.active};"
+                    f" allowed: a standby of 1 to {sizes.active}"
+                )
+        if self.public_scheme is Scheme.HTTPS:
+            for key, value in (
+                ("aws.certificateArn", self.sites.aws.certificate_arn),
+                ("gcp.certificate", self.sites.gcp.certificate),
+            ):
+                if not value:
+                    found.append(
+                        f"lifeboat:sites {key} is empty, which lifeboat:publicScheme https does not allow;"
+                        " give the certificate for the public name"
+                    )
+        return found

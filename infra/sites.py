@@ -1,0 +1,223 @@
+"""The two sides as the program sees them: an address that exists early, and a fleet that is made when its turn comes.
+
+Both classes have the same interface, so that the order of a shift (infra/program.py) is written once.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+
+from functions import settings as names_of
+from functions.settings import Site
+from infra.components.artifact_store import AwsArtifactStore, GoogleArtifactStore
+from infra.components.aws_balancer import AwsBalancer, AwsBalancerArgs
+from infra.components.aws_fleet import AwsFleet, AwsFleetArgs
+from infra.components.aws_network import AwsNetwork, AwsNetworkArgs
+from infra.components.feature_store import AwsFeatureStore, GoogleFeatureStore
+from infra.components.google_balancer import GoogleAddress, GoogleBalancer, GoogleBalancerArgs
+from infra.components.google_fleet import GoogleFleet, GoogleFleetArgs
+from infra.components.google_network import GoogleNetwork, GoogleNetworkArgs
+from infra.naming import ALIASES, MANIFESTS, MODELS, Names
+from infra.rights import Statement
+from infra.settings import Settings
+from infra.topology import SitePlan
+from infra.user_data import cloud_config, registry_login
+
+SERVICE_PORT = 8080
+SERVED = (MODELS, MANIFESTS, ALIASES)
+
+
+@dataclass(frozen=True)
+class SiteParts:
+    """What a site's fleet came out as; `serving` is what must exist before traffic is sent there."""
+
+    fleet: pulumi.Output[str]
+    size: pulumi.Output[int]
+    address: pulumi.Output[str]
+    serving: tuple[pulumi.Resource, ...]
+
+
+class AwsSide:
+    """Network, balancer and fleet on AWS."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        names: Names,
+        artifacts: AwsArtifactStore,
+        features: AwsFeatureStore,
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        site = settings.sites.aws
+        self._settings, self._names, self._opts = settings, names, opts
+        self._artifacts, self._features = artifacts, features
+        self._network = AwsNetwork(
+            "network-aws",
+            AwsNetworkArgs(
+                name=names.named("service"),
+                region=site.region,
+                zones=site.zones,
+                network_range=site.network_range,
+                listen_port=settings.public_scheme.port,
+                service_port=SERVICE_PORT,
+            ),
+            opts,
+        )
+        self._balancer = AwsBalancer(
+            "balancer-aws",
+            AwsBalancerArgs(
+                name=names.named("service"),
+                scheme=settings.public_scheme,
+                certificate_arn=site.certificate_arn,
+                subnets=self._network.public_subnets,
+                security_group=self._network.balancer_group,
+                vpc_id=self._network.vpc_id,
+                service_port=SERVICE_PORT,
+                protect=settings.protect_data,
+            ),
+            opts,
+        )
+        self.address = self._balancer.address
+
+    def fleet(self, plan: SitePlan, after: Sequence[pulumi.Resource]) -> SiteParts:
+        """Make the fleet at the size of its role."""
+        site, names = self._settings.sites.aws, self._names
+        image = self._settings.service_images.aws
+        fleet = AwsFleet(
+            "fleet-aws",
+            AwsFleetArgs(
+                name=names.named("service"),
+                image_id=site.image_id,
+                instance_type=site.instance_type,
+                user_data=cloud_config(
+                    image, site.instance_type, service_environment(self._settings, names, Site.AWS), SERVICE_PORT
+                ),
+                capacity_reservation_id=site.capacity_reservation_id,
+                subnets=self._network.private_subnets,
+                security_group=self._network.host_group,
+                target_group_arn=self._balancer.target_group_arn,
+                size=plan.fleet_size,
+                limit=plan.fleet_limit,
+                rights=self._rights(image),
+                after=after,
+            ),
+            self._opts,
+        )
+        return SiteParts(fleet.fleet, fleet.size, self.address, (fleet, self._balancer))
+
+    def _rights(self, image: str) -> Sequence[Statement]:
+        rights = [
+            *self._artifacts.reader(SERVED),
+            Statement(
+                actions=[
+                    "dynamodb:GetItem",
+                    "dynamodb:BatchGetItem",
+                    "dynamodb:PutItem",
+                    "dynamodb:UpdateItem",
+                    "dynamodb:DeleteItem",
+                ],
+                resources=[self._features.arn],
+            ),
+        ]
+        if registry_login(image) is not None:
+            repository = image.partition("/")[2].rpartition(":")[0]
+            site = self._settings.sites.aws
+            rights += [
+                Statement(actions=["ecr:GetAuthorizationToken"], resources=["*"]),
+                Statement(
+                    actions=["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"],
+                    resources=[f"arn:aws:ecr:{site.region}:{site.account_id}:repository/{repository}"],
+                ),
+            ]
+        return rights
+
+
+class GoogleSide:
+    """Network, address, fleet and balancer on Google Cloud."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        names: Names,
+        artifacts: GoogleArtifactStore,
+        features: GoogleFeatureStore,
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        site = settings.sites.gcp
+        self._settings, self._names, self._opts = settings, names, opts
+        self._artifacts, self._features = artifacts, features
+        self._network = GoogleNetwork(
+            "network-gcp",
+            GoogleNetworkArgs(
+                name=names.named("service"),
+                region=site.region,
+                network_range=site.network_range,
+                service_port=SERVICE_PORT,
+                host_tag=names.named("service"),
+            ),
+            opts,
+        )
+        self.address = GoogleAddress("address-gcp", names.named("service"), opts).address
+
+    def fleet(self, plan: SitePlan, after: Sequence[pulumi.Resource]) -> SiteParts:
+        """Make the fleet at the size of its role, and the balancer before it."""
+        site, names = self._settings.sites.gcp, self._names
+        fleet = GoogleFleet(
+            "fleet-gcp",
+            GoogleFleetArgs(
+                name=names.named("service"),
+                project=site.project,
+                region=site.region,
+                zones=site.zones,
+                image=site.image,
+                machine_type=site.machine_type,
+                user_data=cloud_config(
+                    self._settings.service_images.gcp,
+                    site.machine_type,
+                    service_environment(self._settings, names, Site.GCP),
+                    SERVICE_PORT,
+                ),
+                reservation=site.reservation,
+                subnet=self._network.subnet,
+                host_tag=names.named("service"),
+                service_port=SERVICE_PORT,
+                size=plan.fleet_size,
+                after=after,
+            ),
+            self._opts,
+        )
+        self._grant(fleet)
+        balancer = GoogleBalancer(
+            "balancer-gcp",
+            GoogleBalancerArgs(
+                name=names.named("service"),
+                scheme=self._settings.public_scheme,
+                certificate=site.certificate,
+                address=self.address,
+                instance_group=fleet.instance_group,
+                service_port=SERVICE_PORT,
+            ),
+            self._opts,
+        )
+        return SiteParts(fleet.fleet, fleet.size, self.address, (fleet, balancer))
+
+    def _grant(self, fleet: GoogleFleet) -> None:
+        self._artifacts.grant("fleet-gcp-reads", fleet.member, "roles/storage.objectViewer", SERVED)
+        self._artifacts.grant_list("fleet-gcp-lists", fleet.member)
+        self._features.writer("fleet-gcp-features", fleet.member)
+
+
+def service_environment(settings: Settings, names: Names, site: Site) -> dict[str, str]:
+    """Return what the service is told on every host of a site."""
+    # An instance tells its region by its metadata service only, which the SDK does not ask for it.
+    region = {"AWS_DEFAULT_REGION": settings.sites.aws.region} if site is Site.AWS else {}
+    return {
+        **region,
+        names_of.SITE: site.value,
+        names_of.ARTIFACT_BUCKETS: json.dumps(names.artifact_buckets(), sort_keys=True),
+        names_of.FEATURE_TABLES: json.dumps(names.feature_tables(), sort_keys=True),
+        names_of.MODEL: settings.model,
+        names_of.ALIAS: names_of.DEFAULT_ALIAS,
+    }

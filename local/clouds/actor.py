@@ -1,0 +1,21 @@
+"""The one interface between a cloud's control plane and the things it makes real."""
+
+from typing import Protocol
+
+from local.state import Resource
+
+
+class Actor(Protocol):
+    """Makes resources of one type real. Both verbs are idempotent and raise with a text for the user when they fail."""
+
+    async def ensure(self, resource: Resource) -> None:
+        """Create the real thing or bring it in line with the resource.
+
+        Called for a create and an update before the row is written, and for every stored row, in order of creation,
+        when the cloud's process starts. Rows of other resources are in the store; the row of this one may not be.
+        """
+        ...
+
+    async def remove(self, resource: Resource) -> None:
+        """Take the real thing away; one that is not there is no error."""
+        ...

@@ -1,0 +1,1 @@
+"""Fleets of service instances and the load balancers of a site."""

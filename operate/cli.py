@@ -1,0 +1,259 @@
+"""The command line. Commands import what they need when they run, so that the start stays fast.
+
+Exit codes: 0 done, 1 something is wrong (the message says what to do), 2 the command was called wrongly.
+"""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from operate.errors import is_expected
+
+if TYPE_CHECKING:
+    from local.ground.client import GroundClient
+    from local.names import GroundKind
+
+app = typer.Typer(
+    name="lifeboat",
+    help="Keeps an AI service alive when a whole cloud is lost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+local_app = typer.Typer(help="Both clouds on this machine, up to play with.", no_args_is_help=True)
+app.add_typer(local_app, name="local")
+
+Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
+PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+# The ground that stack `local` lives on, and that commands mean when they name none.
+GROUND_NAME = "local"
+# Commands of the engine that reach resources; the others (config, stack, version) need no ground.
+NEEDS_GROUND = frozenset({"up", "update", "preview", "pre", "destroy", "dn", "refresh", "import", "watch"})
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Show what Lifeboat found on this machine, what is missing and how to get it."""
+    from operate.doctor import State, examine, is_complete
+    from operate.output import write_json, write_table
+
+    findings = examine()
+    complete = is_complete(findings)
+    if as_json:
+        write_json({"complete": complete, "findings": findings})
+    else:
+        colours = {State.FOUND: "green", State.MISSING: "red", State.ABSENT: "yellow"}
+        rows = [
+            (
+                f.name,
+                f.purpose,
+                f"[{colours[f.state]}]{f.state.value}[/]",
+                f.version,
+                shorten(f.where) or f.next_step or "-",
+            )
+            for f in findings
+        ]
+        write_table(["tool", "for", "state", "version", "where, or how to get it"], rows)
+    raise typer.Exit(0 if complete else 1)
+
+
+@app.command(context_settings=PASS_THROUGH)
+def test(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[PYTEST ARGUMENTS]...", help="Given to pytest as they are.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check format, rules and types, then run the tests."""
+    from operate.test import run
+
+    raise typer.Exit(run(arguments or [], as_json=as_json))
+
+
+@app.command(context_settings=PASS_THROUGH, add_help_option=False)
+def pulumi(context: typer.Context) -> None:
+    """Run Pulumi with the local ground's environment; everything after the word goes to it as it is.
+
+    LIFEBOAT_GROUND=record uses fake providers that only record, so nothing has to run. Outside a Pulumi project it works on
+    Lifeboat's own.
+    """
+    from local import paths
+    from local.toolchain import find
+
+    kind = _ground_kind(os.environ.get("LIFEBOAT_GROUND") or "local", "LIFEBOAT_GROUND")
+    environment = {**os.environ, **_engine_environment(kind, needs_ground=reaches_resources(context.args))}
+    program = str(find("pulumi"))
+    if not _in_a_project(Path.cwd()):
+        os.chdir(paths.ROOT)
+    # Pulumi takes this process's place: its prompts, colours and Ctrl-C are then its own.
+    os.execve(program, [program, *context.args], environment)  # noqa: S606 - no shell is wanted
+
+
+@local_app.command("up")
+def local_up(as_json: Json = False) -> None:
+    """Start the local ground, or find it running; it stays up until `local down`."""
+    from local import paths
+    from local.ground.client import start_ground
+    from local.toolchain import ensure
+    from operate.output import progress, say
+
+    with progress() as tell:
+        tools = ensure(tell)
+        ground = start_ground(paths.ground_folder(GROUND_NAME), progress=tell)
+    for note in tools.notes:
+        say(note)
+    _show_ground(ground, as_json)
+
+
+@local_app.command("down")
+def local_down(as_json: Json = False) -> None:
+    """Stop the local ground and everything that runs on it."""
+    from local import paths
+    from local.errors import GroundNotRunningError
+    from local.ground.client import GroundClient
+    from operate.output import progress, say, write_json
+
+    try:
+        ground = GroundClient.open(paths.ground_folder(GROUND_NAME))
+    except GroundNotRunningError:
+        ground = None
+    if ground:
+        with progress() as tell:
+            tell("stopping the local ground")
+            ground.stop()
+    if as_json:
+        write_json({"stopped": ground is not None})
+    else:
+        say("The local ground is down." if ground else "No local ground was running.")
+
+
+@local_app.command("status")
+def local_status(as_json: Json = False) -> None:
+    """Show the local ground's processes, faults and names."""
+    from local import paths
+    from local.ground.client import GroundClient
+
+    _show_ground(GroundClient.open(paths.ground_folder(GROUND_NAME)), as_json)
+
+
+@local_app.command("env")
+def local_env(
+    ground: Annotated[
+        str, typer.Option(help="local: the running ground; record: fake providers that only record.")
+    ] = "local",
+    as_json: Json = False,
+) -> None:
+    """Print the exports that plain `pulumi` needs: eval "$(./lifeboat local env)"."""
+    from operate.output import write_json
+
+    kind = _ground_kind(ground, "--ground")
+    environment = _engine_environment(kind, needs_ground=True)
+    # Where it is set, every run of the program compiles the provider packages again: seconds each time.
+    environment["PYTHONDONTWRITEBYTECODE"] = ""
+    if as_json:
+        write_json(environment)
+        return
+    for name, value in sorted(environment.items()):
+        typer.echo(f"export {name}={quote(value)}")
+
+
+def quote(value: str) -> str:
+    """Return a value in single quotes, safe for any POSIX shell, also when a plain word would do without."""
+    quoted = shlex.quote(value)
+    return quoted if quoted.startswith("'") else f"'{value}'"
+
+
+def shorten(path: str) -> str:
+    """Return a path as people write it: from the repository or from home where it lies below one."""
+    from local import paths
+
+    for folder, sign in ((paths.ROOT, "."), (Path.home(), "~")):
+        if path.startswith(f"{folder}{os.sep}"):
+            return f"{sign}{path.removeprefix(str(folder))}"
+    return path
+
+
+def reaches_resources(arguments: list[str]) -> bool:
+    """Tell whether these arguments make the engine reach resources, so that a ground must be there for them."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0] in NEEDS_GROUND
+    # Options come first, and only the engine knows which of them take a value.
+    return not NEEDS_GROUND.isdisjoint(arguments)
+
+
+def _in_a_project(folder: Path) -> bool:
+    return any((place / "Pulumi.yaml").exists() for place in (folder, *folder.parents))
+
+
+def _ground_kind(text: str, named_by: str) -> "GroundKind":
+    from local.names import GroundKind
+
+    try:
+        return GroundKind(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither local nor record.", param_hint=named_by) from None
+
+
+def _engine_environment(kind: "GroundKind", *, needs_ground: bool) -> dict[str, str]:
+    """Return what the engine needs on top of this process's environment, making tools first where they are missing."""
+    from local import paths
+    from local.engine.environment import engine_environment
+    from local.errors import GroundNotRunningError
+    from local.ground.client import GroundClient
+    from local.names import GroundKind
+    from local.toolchain import ensure
+    from operate.output import progress
+
+    with progress() as tell:
+        ensure(tell)
+    if kind is GroundKind.RECORD:
+        return engine_environment(paths.home(), None, paths.home() / "record")
+    try:
+        ground = GroundClient.open(paths.ground_folder(GROUND_NAME))
+    except GroundNotRunningError:
+        if needs_ground:
+            raise
+        # Nothing is reached by config, stack and version; the record ground needs nothing to run.
+        return engine_environment(paths.home(), None, paths.home() / "record")
+    return engine_environment(paths.home(), ground, None)
+
+
+def _show_ground(ground: "GroundClient", as_json: bool) -> None:
+    from operate.output import write_json, write_table
+
+    status = ground.status()
+    if as_json:
+        write_json({"folder": ground.folder, "endpoints": ground.endpoints, "status": status})
+        return
+    rows = [(p.name, p.state, str(p.pid or "-"), str(p.restarts)) for p in status.processes]
+    write_table(
+        ["process", "state", "pid", "restarts"], rows, title=f"Local ground in {ground.folder}, pid {status.pid}"
+    )
+    write_table(["cloud", "fault"], [(cloud.value, fault.value) for cloud, fault in status.faults.items()])
+    if status.names:
+        write_table(["name", "address"], [(name, f"127.0.0.1:{port}") for name, port in sorted(status.names.items())])
+
+
+def main() -> None:
+    """Run a command; show an error that the user can act on without a traceback."""
+    try:
+        app(prog_name="lifeboat")
+    except Exception as error:
+        if not is_expected(error):
+            raise
+        from operate.output import say, write_json
+
+        if "--json" in sys.argv:
+            write_json({"error": {"kind": type(error).__name__, "message": str(error)}})
+        say(f"lifeboat: {error}")
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()
