@@ -27,6 +27,8 @@ app = typer.Typer(
 )
 local_app = typer.Typer(help="Both clouds on this machine, up to play with.", no_args_is_help=True)
 app.add_typer(local_app, name="local")
+bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
 
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -74,6 +76,98 @@ def test(
     from operate.test import run
 
     raise typer.Exit(run(arguments or [], as_json=as_json))
+
+
+@app.command()
+def demo(
+    report: Annotated[Path, typer.Option(help="Folder for demo.json and index.html.")] = Path("report"),
+    as_json: Json = False,
+) -> None:
+    """Run all of it on this machine: both clouds, a model, live features, the loss of AWS, a failover, a report."""
+    from operate.demo.run import run
+
+    raise typer.Exit(run(report.resolve(), as_json=as_json))
+
+
+StackName = Annotated[str, typer.Option("--stack", "-s", help="local, dev or prod.")]
+
+
+@app.command()
+def up(stack: StackName = GROUND_NAME, as_json: Json = False) -> None:
+    """Bring a stack in line with its config."""
+    _operate("up", stack, as_json)
+
+
+@app.command()
+def preview(stack: StackName = GROUND_NAME, as_json: Json = False) -> None:
+    """Show what `up` would change."""
+    _operate("preview", stack, as_json)
+
+
+@app.command()
+def destroy(stack: StackName = GROUND_NAME, as_json: Json = False) -> None:
+    """Delete everything in a stack; data that the stack protects refuses."""
+    _operate("destroy", stack, as_json)
+
+
+def _operate(operation: str, name: str, as_json: bool) -> None:
+    from local.names import GroundKind
+    from local.paths import ROOT
+    from operate.output import say, write_json, write_table
+    from operate.stacks import Stack
+
+    kind = GroundKind(os.environ.get("LIFEBOAT_GROUND") or GroundKind.LOCAL)
+    stack = Stack(ROOT, name, _engine_environment(kind, needs_ground=True))
+    operate = {"up": stack.up, "preview": stack.preview, "destroy": stack.destroy}[operation]
+    outcome = operate(say)
+    if as_json:
+        write_json(
+            {
+                "stack": name,
+                "operation": operation,
+                "seconds": round(outcome.seconds, 2),
+                "resources": outcome.resources,
+                "changes": outcome.changes,
+            }
+        )
+        return
+    rows = [(kind, str(count)) for kind, count in sorted(outcome.changes.items())]
+    write_table(["change", "resources"], rows, title=f"{operation} of stack {name}: {outcome.seconds:.1f} s")
+
+
+@bench_app.command("engine")
+def bench_engine(
+    runs: Annotated[int, typer.Option(min=1, max=50, help="Runs to take the median of.")] = 3, as_json: Json = False
+) -> None:
+    """Measure up, an empty second up and a flip: stack local with everything live, stack prod on record."""
+    from dataclasses import asdict
+
+    from local.toolchain import ensure
+    from operate.bench.engine import run
+    from operate.output import progress, write_json, write_table
+
+    with progress() as tell:
+        ensure(tell)
+        result = run(runs, tell)
+    if as_json:
+        write_json({**asdict(result.local), "record": asdict(result.record), "host": result.host.model_dump()})
+        return
+    rows = [
+        (
+            each.stack,
+            str(each.resources),
+            f"{each.up_seconds:.1f}",
+            f"{each.noop_seconds:.1f}",
+            f"{each.flip_seconds:.1f}",
+        )
+        for each in (result.local, result.record)
+    ]
+    host = result.host
+    write_table(
+        ["stack", "resources", "up s", "empty up s", "flip s"],
+        rows,
+        title=f"medians of {runs} on {host.cpu}, {host.cores} cores, {host.memory}",
+    )
 
 
 @app.command(context_settings=PASS_THROUGH, add_help_option=False)

@@ -15,7 +15,7 @@ from functions.settings import Site
 from functions.stores.clients import Clients
 from local import paths
 from local.engine.environment import engine_environment
-from local.ground.client import start_ground
+from local.ground.client import DynamodbKind, start_ground
 from local.names import Cloud, FaultMode
 from local.toolchain import ensure
 from operate import access
@@ -107,8 +107,11 @@ class Run:
             os.environ.setdefault(access.AWS_REGION, "us-west-2")
             self._stack = Stack(make_project(home / "project"), STACK, environment)
             step.tell(
-                f"{len(client.status().processes)} processes; DynamoDB is {client.dynamodb.value}; Pulumi {self._stack.engine_version}"
+                f"{len(client.status().processes)} processes, DynamoDB by {self._dynamodb()}, Pulumi {self._stack.engine_version}"
             )
+
+    def _dynamodb(self) -> str:
+        return "DynamoDB Local" if self._ground.client.dynamodb is DynamodbKind.LOCAL else "moto (no Java or no jars)"
 
     def _deploy(self) -> tuple[Outcome, Outcome]:
         with self._story.step("pulumi up", "one program builds the service on AWS and on Google Cloud") as step:
@@ -130,20 +133,20 @@ class Run:
         with self._story.step(
             "Publish version 1 on AWS", "the manifest's event starts the copy; nobody calls anything"
         ) as step:
-            one = publish_and_follow(self._clients, Site.AWS, name, first, None, _now_ms)
+            one = publish_and_follow(self._clients, Site.AWS, name, first, None, now_ms)
             self._tell_arrival(one, step.tell)
         with self._story.step(
             "Train version 2 further, publish it", "newer interactions; its parent is version 1"
         ) as step:
             second = workshop.further(first)
-            two = publish_and_follow(self._clients, Site.AWS, name, second, one.version, _now_ms)
+            two = publish_and_follow(self._clients, Site.AWS, name, second, one.version, now_ms)
             step.tell(f"ranking quality {first.quality:.1%} -> {second.quality:.1%}")
             self._tell_arrival(two, step.tell)
             self._story.check(
                 "both versions verified on Google Cloud by SHA-256 and CRC32C", one.verified and two.verified
             )
             waited = wait_until(
-                lambda: self._all_serve(two.version), FLEET_LIMIT_SECONDS, "every host serves version 2"
+                lambda: self._ground.all_serve(two.version), FLEET_LIMIT_SECONDS, "every host serves version 2"
             )
             step.tell(f"every host of both sites serves it {waited:.1f} s later")
         return [one, two]
@@ -155,16 +158,6 @@ class Run:
             f" proven and aliased on Google Cloud {artifact.seconds:.1f} s after the publish"
         )
 
-    def _all_serve(self, version: str) -> tuple[bool, str]:
-        seen = []
-        for site in Site:
-            fleet = self._ground.fleet(site)
-            served = [
-                answer["model"]["version"] if answer["model"] else None for answer in self._ground.hosts(site, "/ready")
-            ]
-            seen.append(fleet is not None and fleet.ready == fleet.running > 0 and set(served) == {version})
-        return all(seen), f"in line: {dict(zip(Site, seen, strict=True))}"
-
     def _start_load(self) -> None:
         with self._story.step(
             "Users and live features",
@@ -174,7 +167,7 @@ class Run:
             self._traffic = Traffic(self._ground.client.names()[hostname], hostname, REQUESTS_PER_SECOND)
             self._traffic.start()
             self._resources.callback(self._traffic.stop)
-            store = FeatureStore(self._clients.rows(Site.AWS), Site.AWS, _now_ms)
+            store = FeatureStore(self._clients.rows(Site.AWS), Site.AWS, now_ms)
             self._writer = Writer(store, TrainingPlan().embedding_size, ROWS_PER_SECOND, SEED)
             self._watch = LagWatch(self._writer, self._clients.rows(Site.GCP), self._traffic.began)
             self._writer.start()
@@ -245,7 +238,7 @@ class Run:
         with self._story.step(
             "Google Cloud serves", "the same model version, the features that were replicated, and new writes"
         ) as step:
-            self._writer.store = FeatureStore(self._clients.rows(Site.GCP), Site.GCP, _now_ms)
+            self._writer.store = FeatureStore(self._clients.rows(Site.GCP), Site.GCP, now_ms)
             written = len(self._writer.acknowledged)
             began = time.monotonic()
             time.sleep(AFTER_SECONDS)
@@ -357,7 +350,7 @@ class Run:
             failover=failover,
             flip=flipped,
             service=figures,
-            ground=GroundNote(dynamodb="DynamoDB Local" if self._ground.client.dynamodb.value == "local" else "moto"),
+            ground=GroundNote(dynamodb=self._dynamodb()),
             host=host(),
             seconds=round(self._story.seconds, 1),
             passed=self._story.passed,
@@ -399,5 +392,6 @@ def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Return the time in epoch milliseconds, as versions of rows and documents count it."""
     return time.time_ns() // 1_000_000

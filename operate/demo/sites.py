@@ -77,6 +77,15 @@ class Ground:
         )
         return [answer for answer in answers if answer]
 
+    def all_serve(self, version: str) -> tuple[bool, str]:
+        """Say whether every running host of both sites is ready with this model version, and which sites are in line."""
+        in_line = {}
+        for site in Site:
+            fleet = self.fleet(site)
+            served = {answer["model"]["version"] if answer["model"] else None for answer in self.hosts(site, "/ready")}
+            in_line[site.value] = fleet is not None and fleet.ready == fleet.running > 0 and served == {version}
+        return all(in_line.values()), f"in line: {in_line}"
+
     def pools(self) -> dict[str, bool]:
         """Return the front door's pools by name, and whether each is up."""
         state = _ask(f"{self.client.endpoints.cloudflare_api}/front-door/state") or {"balancers": []}

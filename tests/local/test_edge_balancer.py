@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -201,3 +204,31 @@ def test_a_client_that_hangs_up_frees_the_upstream() -> None:
             a.delay.set()
 
     run(main())
+
+
+def test_a_connection_that_was_reset_unseen_is_not_used_again() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    answered = threading.Event()
+
+    def serve() -> None:
+        for _ in range(2):
+            connection, _address = listener.accept()
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            answered.wait(5)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+            answered.set()
+
+    async def main() -> None:
+        client = Client(listener.getsockname()[1])
+        assert (await client.ask("/x")).status == 200
+        answered.set()
+        # The loop is held, as a busy one is: it has not read the reset when the next request comes.
+        server.join(0.3)
+        assert (await client.ask("/x")).status == 200
+
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
+    run(main())
+    listener.close()

@@ -82,6 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._paused = False
         self._complete = False
         self._framed = False
+        self._keep_alive = False
         self._head_only = head_only
         self._request_sent = False
 
@@ -140,6 +141,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._headers = []
             return
         self._response = ResponseHead(status, self._headers)
+        # Asked here, because the parser has forgotten it once the message is complete.
+        self._keep_alive = bool(self._parser.should_keep_alive())
         names = {name.lower() for name, _ in self._headers}
         self._framed = b"content-length" in names or b"transfer-encoding" in names or status in (204, 304)
         if self._head_only:
@@ -233,7 +236,7 @@ class UpstreamConnection(asyncio.Protocol):
     def reusable(self) -> bool:
         """Whether another request may follow: both messages are whole and the upstream keeps the connection."""
         whole = self._complete and self._request_sent and self._framed and not self._head_only
-        return self.alive and whole and self._parser is not None and self._parser.should_keep_alive()
+        return self.alive and whole and self._keep_alive
 
     def _unasked(self) -> None:
         # Bytes after an answer would be taken for the next one's: answers would go to the wrong clients.

@@ -1,0 +1,1 @@
+"""Benches: speed measured as ratios and medians in one run, with the host described."""
