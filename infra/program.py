@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pulumi
 
-from functions import settings as names_of
+import functions.settings as names_of
 from functions.settings import Site
 from infra.archives import function_archive, layer_archive
 from infra.components.artifact_replication import ArtifactQueues, ArtifactReplication, ArtifactReplicationArgs

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pulumi
 
-from functions import settings as names_of
+import functions.settings as names_of
 from functions.settings import Site
 from infra.components.artifact_store import AwsArtifactStore, GoogleArtifactStore
 from infra.components.aws_balancer import AwsBalancer, AwsBalancerArgs

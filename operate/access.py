@@ -1,14 +1,31 @@
 """The stores of a deployed stack, as its outputs name them: what the command line reads and writes directly."""
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from functions.settings import ARTIFACT_BUCKETS, FEATURE_TABLES, SITE, Site, read
 from functions.stores.clients import Clients
+from local.paths import ROOT
+from operate.errors import LifeboatError
+from operate.stacks import Stack
 
 # boto3 refuses to make a client without a region; the local servers take any, real ones come from the user's environment.
 AWS_REGION = "AWS_DEFAULT_REGION"
+
+
+def of_stack(name: str, environment: Mapping[str, str]) -> Clients:
+    """Return the clients of a deployed stack of this repository. Raises LifeboatError when it was never deployed.
+
+    The SDKs take endpoints and credentials from this process's environment, which is brought in line.
+    """
+    os.environ.update(environment)
+    os.environ.setdefault(AWS_REGION, "us-west-2")
+    outputs = Stack(ROOT, name, environment).outputs()
+    if "sites" not in outputs:
+        raise LifeboatError(f"stack {name} has no outputs: deploy it first with ./lifeboat up -s {name}")
+    return clients(outputs, environment)
 
 
 def clients(outputs: Mapping[str, Any], environment: Mapping[str, str]) -> Clients:

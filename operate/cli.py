@@ -111,13 +111,11 @@ def destroy(stack: StackName = GROUND_NAME, as_json: Json = False) -> None:
 
 
 def _operate(operation: str, name: str, as_json: bool) -> None:
-    from local.names import GroundKind
     from local.paths import ROOT
     from operate.output import say, write_json, write_table
     from operate.stacks import Stack
 
-    kind = GroundKind(os.environ.get("LIFEBOAT_GROUND") or GroundKind.LOCAL)
-    stack = Stack(ROOT, name, _engine_environment(kind, needs_ground=True))
+    stack = Stack(ROOT, name, _engine_environment(_environment_kind(), needs_ground=True))
     operate = {"up": stack.up, "preview": stack.preview, "destroy": stack.destroy}[operation]
     outcome = operate(say)
     if as_json:
@@ -133,6 +131,35 @@ def _operate(operation: str, name: str, as_json: bool) -> None:
         return
     rows = [(kind, str(count)) for kind, count in sorted(outcome.changes.items())]
     write_table(["change", "resources"], rows, title=f"{operation} of stack {name}: {outcome.seconds:.1f} s")
+
+
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="Folder of the model's files.", exists=True, file_okay=False)],
+    model: Annotated[str, typer.Option(help="Name of the model.")],
+    parent: Annotated[str | None, typer.Option(help="Version that this one was trained from.")] = None,
+    alias: Annotated[str | None, typer.Option(help="Name to move to this version, such as prod.")] = None,
+    site: Annotated[str, typer.Option(help="Site to publish at: aws or gcp.")] = "aws",
+    stack: StackName = GROUND_NAME,
+    as_json: Json = False,
+) -> None:
+    """Publish a folder as a version of a model; its copy to the other site starts by itself."""
+    from dataclasses import asdict
+
+    from operate.access import of_stack
+    from operate.output import progress, write_json, write_table
+    from operate.publish import publish_folder
+
+    environment = {**os.environ, **_engine_environment(_environment_kind(), needs_ground=True)}
+    with progress() as tell:
+        published = publish_folder(
+            of_stack(stack, environment), folder, model, site=site, parent=parent, alias=alias, tell=tell
+        )
+    if as_json:
+        write_json(asdict(published))
+        return
+    row = (published.model, published.version, str(published.files), f"{published.bytes_raw / 1e6:,.1f}", alias or "-")
+    write_table(["model", "version", "files", "MB", "alias"], [row])
 
 
 @bench_app.command("engine")
@@ -180,7 +207,7 @@ def pulumi(context: typer.Context) -> None:
     from local import paths
     from local.toolchain import find
 
-    kind = _ground_kind(os.environ.get("LIFEBOAT_GROUND") or "local", "LIFEBOAT_GROUND")
+    kind = _environment_kind()
     environment = {**os.environ, **_engine_environment(kind, needs_ground=reaches_resources(context.args))}
     program = str(find("pulumi"))
     if not _in_a_project(Path.cwd()):
@@ -292,6 +319,11 @@ def _ground_kind(text: str, named_by: str) -> "GroundKind":
         return GroundKind(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is neither local nor record.", param_hint=named_by) from None
+
+
+def _environment_kind() -> "GroundKind":
+    """Return the ground that LIFEBOAT_GROUND names, the local one where it names none."""
+    return _ground_kind(os.environ.get("LIFEBOAT_GROUND") or GROUND_NAME, "LIFEBOAT_GROUND")
 
 
 def _engine_environment(kind: "GroundKind", *, needs_ground: bool) -> dict[str, str]:

@@ -11,7 +11,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 
 import numpy as np
 import uvicorn
@@ -174,7 +173,6 @@ class Host:
             {
                 "site": self.site,
                 "instance": self.instance,
-                "service": metadata.version("lifeboat"),
                 "model": {"name": self.model_name, "alias": self.alias, "version": served.version} if served else None,
                 "performance": {
                     "inference_ms": self.figures.inference_ms.quantiles(),

@@ -5,17 +5,24 @@ in Mikolov et al. (2013) and per-row AdaGrad steps (Duchi et al., 2011). `furthe
 interactions: that is version 2, whose weights differ from its parent's by little, as a fine-tune's do.
 """
 
+import argparse
+import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.interactions import Interactions, Market
-from service.model import CONTEXT_BUCKETS, Matrix, ModelConfig, Preprocessing, Recommender
+from service.model import CONTEXT_BUCKETS, Matrix, ModelConfig, Preprocessing, Recommender, write
 
 BATCH = 16_384
 INITIAL_SCALE = 0.02
 ADAGRAD_EPSILON = 1e-6
+# Newer interactions that version 2 is trained further on: one in so many of the first training's.
+NEWER_SHARE = 10
+# Products of the golden request: enough that a wrong table cannot give all their scores by chance.
+GOLDEN_PRODUCTS = 50
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,12 @@ def _step(
     table[unique] -= scale[:, None] * summed
 
 
+def with_golden(model: Recommender) -> dict[str, bytes]:
+    """Return a model's files with its golden request."""
+    products = [f"prod{number}" for number in range(GOLDEN_PRODUCTS)]
+    return model.files(model.golden("test_user_123", "home_page", products))
+
+
 def ranking_quality(model: Recommender, data: Interactions, seed: int) -> float:
     """Return how often a taken product outranks a random one by popularity (the AUC; 0.5 is chance)."""
     random = np.random.default_rng(seed)
@@ -117,3 +130,21 @@ def ranking_quality(model: Recommender, data: Interactions, seed: int) -> float:
     taken = np.einsum("nd,nd->n", users, model.product_embedding[data.products]) + model.product_bias[data.products]
     other = np.einsum("nd,nd->n", users, model.product_embedding[others]) + model.product_bias[others]
     return float(np.mean(taken > other) + 0.5 * np.mean(taken == other))
+
+
+def main() -> None:
+    """Train both demo versions into the folder that the command line names, as `v1` and `v2`."""
+    parser = argparse.ArgumentParser(description="Train the reference recommender: v1, and v2 trained further.")
+    parser.add_argument("folder", type=Path, help="where v1/ and v2/ are written")
+    folder = parser.parse_args().folder
+    plan = TrainingPlan()
+    data = market(plan)
+    one = first(plan, data.draw(plan.interactions, seed=plan.seed + 10))
+    two = further(one, plan, data.draw(plan.interactions // NEWER_SHARE, seed=plan.seed + 20))
+    for name, trained in (("v1", one), ("v2", two)):
+        write(with_golden(trained.model), folder / name)
+        sys.stdout.write(f"{folder / name}: loss {trained.loss:.4f}\n")
+
+
+if __name__ == "__main__":
+    main()

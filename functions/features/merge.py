@@ -3,8 +3,6 @@
 Late, doubled and reordered deliveries make no difference, since `newer` is commutative, associative and idempotent.
 """
 
-from collections.abc import Iterable
-
 from functions.features.errors import VersionTieError
 from functions.stores.protocols import Row
 
@@ -17,12 +15,3 @@ def newer(one: Row, other: Row) -> Row:
             "write the row once more through it"
         )
     return one if one.version >= other.version else other
-
-
-def collapse(rows: Iterable[Row]) -> dict[str, Row]:
-    """Return the newest row of each key."""
-    newest: dict[str, Row] = {}
-    for row in rows:
-        known = newest.get(row.key)
-        newest[row.key] = row if known is None else newer(known, row)
-    return newest

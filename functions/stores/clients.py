@@ -125,8 +125,8 @@ class Clients:
 
 
 def _aws_client(service: str) -> Any:
-    import boto3  # type: ignore[import-untyped]  # ships no types
-    from botocore.config import Config  # type: ignore[import-untyped]  # ships no types
+    import boto3
+    from botocore.config import Config
 
     limits = Config(
         connect_timeout=2,

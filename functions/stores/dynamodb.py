@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from botocore.exceptions import (  # type: ignore[import-untyped]  # ships no types
+from botocore.exceptions import (
     BotoCoreError,
     ClientError,
 )
@@ -89,16 +89,15 @@ class DynamoDbRows:
             return list(pool.map(self._apply_one, rows))
 
     def scan(self, start: str = "", end: str | None = None) -> Iterator[Row]:
-        condition, values = "#k >= :start", {":start": {"S": start or " "}}
-        if end is not None:
-            condition, values = f"{condition} AND #k < :end", {**values, ":end": {"S": end}}
         request: dict[str, Any] = {"TableName": self._table}
-        if start or end is not None:
+        bounds = [("#k >= :start", ":start", start)] if start else []
+        bounds += [("#k < :end", ":end", end)] if end is not None else []
+        if bounds:
             # The hash key has no order in DynamoDB: the whole table is read, and only the answer shrinks.
             request |= {
-                "FilterExpression": condition,
+                "FilterExpression": " AND ".join(condition for condition, _, _ in bounds),
                 "ExpressionAttributeNames": {"#k": FEATURE_KEY},
-                "ExpressionAttributeValues": values,
+                "ExpressionAttributeValues": {name: {"S": value} for _, name, value in bounds},
             }
         with self._errors():
             for page in self._client.get_paginator("scan").paginate(**request):

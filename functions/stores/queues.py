@@ -89,7 +89,7 @@ class SqsSource:
 def sqs_errors(where: str) -> Iterator[None]:
     """Turn botocore's errors into ours."""
     # Only this form of queue needs botocore, and functions of the other site do without it.
-    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]  # ships no types
+    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         yield

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import (  # type: ignore[import-untyped]  # ships no types
+from botocore.exceptions import (
     BotoCoreError,
     ClientError,
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]  # ships no types
+import grpc
 
 from functions.stores.errors import (
     AccessDeniedError,

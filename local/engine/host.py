@@ -25,7 +25,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]  # it ships no types
+import grpc
 import pulumi
 from pulumi.automation._server import LanguageServer
 from pulumi.runtime import reset_options, run_in_stack, set_all_config

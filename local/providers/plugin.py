@@ -12,7 +12,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import grpc  # type: ignore[import-untyped]  # it ships no types
+import grpc
 from pulumi.runtime.proto import provider_pb2_grpc
 
 from local.names import Cloud, GroundKind

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-import grpc  # type: ignore[import-untyped]  # it ships no types
-from google.protobuf import empty_pb2  # type: ignore[import-untyped]  # it ships no types
+import grpc
+from google.protobuf import empty_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from local.names import Cloud

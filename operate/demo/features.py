@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functions.errors import FunctionError
 from functions.features.client import FeatureStore
 from functions.features.envelope import Vector
+from functions.settings import Site
 from functions.stores.protocols import Row, RowStore
 from operate.report.result import LagSample
 from service.server import TASTE
@@ -27,18 +28,19 @@ READ_KEYS = 200
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """A write that the store took: its row's key and version, and when (monotonic seconds)."""
+    """A write that a site's store took: its row's key and version, and when (monotonic seconds)."""
 
     key: str
     version: int
     at: float
+    site: Site
 
 
 class Writer:
-    """Writes users' live taste at a fixed rate from a thread of its own; the store may be changed while it runs."""
+    """Writes users' live taste at a fixed rate from a thread of its own; it may move to another site while it runs."""
 
-    def __init__(self, store: FeatureStore, size: int, rows_per_second: float, seed: int) -> None:
-        self.store = store
+    def __init__(self, site: Site, store: FeatureStore, size: int, rows_per_second: float, seed: int) -> None:
+        self._home = (site, store)
         self._size = size
         self._interval = 1.0 / rows_per_second
         self._random = random.Random(seed)  # noqa: S311 - a load, not a secret
@@ -50,6 +52,10 @@ class Writer:
     def start(self) -> None:
         """Start writing."""
         self._thread.start()
+
+    def move(self, site: Site, store: FeatureStore) -> None:
+        """Write to another site's store from the next row on."""
+        self._home = (site, store)
 
     def stop(self) -> None:
         """Stop writing and wait for the write under way, which ends by the store's own time limits."""
@@ -63,20 +69,22 @@ class Writer:
             due = max(due + self._interval, time.monotonic() - self._interval)
             key = f"user#user_{self._random.randrange(USERS)}"
             taste = [self._random.gauss(0.0, TASTE_SCALE) for _ in range(self._size)]
+            site, store = self._home
             try:
-                version = self.store.set(key, {TASTE: Vector.of(taste)})
+                version = store.set(key, {TASTE: Vector.of(taste)})
             except FunctionError:
                 self.refused += 1
                 continue
-            self.acknowledged.append(Acknowledged(key, version, time.monotonic()))
+            self.acknowledged.append(Acknowledged(key, version, time.monotonic(), site))
 
 
 class LagWatch:
-    """Reads the far side for the writes of a writer until each is seen there; keeps how long that took."""
+    """Reads one site for the writes that the other site took, until each is seen there; keeps how long that took."""
 
-    def __init__(self, writer: Writer, far: RowStore, began: float) -> None:
+    def __init__(self, writer: Writer, site: Site, rows: RowStore, began: float) -> None:
         self._writer = writer
-        self._far = far
+        self._site = site
+        self._far = rows
         self._began = began
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lag-watch", daemon=True)
@@ -97,7 +105,8 @@ class LagWatch:
         while not self._stop.wait(WATCH_SECONDS):
             known = len(self._writer.acknowledged)
             # A newer write of a key takes the place of the one waited for, as it does on the far side.
-            waiting |= {write.key: write for write in self._writer.acknowledged[taken:known]}
+            fresh = self._writer.acknowledged[taken:known]
+            waiting |= {write.key: write for write in fresh if write.site is not self._site}
             taken = known
             if not waiting:
                 continue

@@ -18,9 +18,6 @@ from service.interactions import Market
 
 ALIAS = "prod"
 ARRIVAL_SECONDS = 60.0
-# Newer behaviour that version 2 is trained further on, as a share of the first training's.
-NEWER_SHARE = 10
-GOLDEN_PRODUCTS = 50
 
 Clock = Callable[[], int]
 
@@ -53,14 +50,12 @@ class Workshop:
     def further(self, parent: Version) -> Version:
         """Train version 2 from version 1."""
         began = time.monotonic()
-        newer = self._market.draw(self._plan.interactions // NEWER_SHARE, seed=self._plan.seed + 20)
+        newer = self._market.draw(self._plan.interactions // train.NEWER_SHARE, seed=self._plan.seed + 20)
         return self._keep("v2", train.further(parent.trained, self._plan, newer), began)
 
     def _keep(self, name: str, trained: train.Trained, began: float) -> Version:
-        products = [f"prod{number}" for number in range(GOLDEN_PRODUCTS)]
-        golden = trained.model.golden("test_user_123", "home_page", products)
         folder = self._folder / name
-        model.write(trained.model.files(golden), folder)
+        model.write(train.with_golden(trained.model), folder)
         quality = train.ranking_quality(trained.model, self._held_out, seed=self._plan.seed)
         return Version(folder, trained, quality, time.monotonic() - began)
 

@@ -88,6 +88,7 @@ class Run:
         loss, figures = self._lose_aws()
         flip = self._fail_over(loss)
         self._look_after(loss, artifacts[-1].version)
+        figures += self._figures(Site.GCP)
         features, lost = self._bring_back(loss)
         answers = self._traffic.stop()
         return self._result(up, second, flip, artifacts, features, lost, loss, answers, figures)
@@ -168,8 +169,8 @@ class Run:
             self._traffic.start()
             self._resources.callback(self._traffic.stop)
             store = FeatureStore(self._clients.rows(Site.AWS), Site.AWS, now_ms)
-            self._writer = Writer(store, TrainingPlan().embedding_size, ROWS_PER_SECOND, SEED)
-            self._watch = LagWatch(self._writer, self._clients.rows(Site.GCP), self._traffic.began)
+            self._writer = Writer(Site.AWS, store, TrainingPlan().embedding_size, ROWS_PER_SECOND, SEED)
+            self._watch = LagWatch(self._writer, Site.GCP, self._clients.rows(Site.GCP), self._traffic.began)
             self._writer.start()
             self._resources.callback(self._writer.stop)
             self._watch.start()
@@ -185,7 +186,7 @@ class Run:
         with self._story.step(
             "AWS is lost", "killed in the middle of traffic: S3, DynamoDB, SQS, Lambda, the fleet, its APIs"
         ) as step:
-            figures = [found for site in Site if (found := self._ground.figures(site))]
+            figures = self._figures(Site.AWS)
             self._rescued_before = int(self._ground.statistics().get("rescued", 0))
             at = time.monotonic()
             self._ground.client.fault(Cloud.AWS, FaultMode.KILL)
@@ -231,6 +232,10 @@ class Run:
             )
         return flip
 
+    def _figures(self, site: Site) -> list[ServiceFigures]:
+        found = self._ground.figures(site)
+        return [found] if found else []
+
     def _prefix(self) -> str:
         return str(self._outputs["sites"][Site.AWS]["artifactBucket"]).removesuffix(f"-artifacts-{Site.AWS}")
 
@@ -238,7 +243,7 @@ class Run:
         with self._story.step(
             "Google Cloud serves", "the same model version, the features that were replicated, and new writes"
         ) as step:
-            self._writer.store = FeatureStore(self._clients.rows(Site.GCP), Site.GCP, now_ms)
+            self._writer.move(Site.GCP, FeatureStore(self._clients.rows(Site.GCP), Site.GCP, now_ms))
             written = len(self._writer.acknowledged)
             began = time.monotonic()
             time.sleep(AFTER_SECONDS)

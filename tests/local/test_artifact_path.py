@@ -229,10 +229,7 @@ def test_recorded_events_of_both_clouds_are_understood(model: Model, folder: Pat
         entry_gcp.artifact_rebuild(cloud_event(json.loads((events / "pubsub_push.json").read_text())))
         entry_gcp.artifact_verify(cloud_event(json.loads((events / "gcs_notification.json").read_text())))
     reasons = [push["message"]["attributes"]["reason"] for push in model.sites.pull("dead")]
-    assert (
-        sorted(reason[:24] for reason in reasons) == ["gs://" + model.sites.name[:19], "message does not have th"][:2]
-        or len(reasons) == 2
-    )
+    assert sorted("does not have the fields" in reason for reason in reasons) == [False, True]
 
 
 def test_messages_that_can_not_be_are_parked_with_their_reason(model: Model) -> None:

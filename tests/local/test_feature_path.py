@@ -165,6 +165,18 @@ def test_an_old_unaware_record_never_beats_a_newer_write(path: Path) -> None:
     assert path.far.read(["raced"]) == path.home.read(["raced"])
 
 
+def test_a_replayed_hard_delete_never_takes_a_newer_row(path: Path) -> None:
+    path.store.set("back", {"n": 1})
+    path.table.delete_item(Key={"entity": "back"})
+    old = path.records()
+    assert path.apply(old) == []
+    path.store.set("back", {"n": 2})
+    assert path.apply(old) == []
+    assert path.apply(path.records()) == []
+    assert path.far_attributes("back") == {"n": 2}
+    assert path.far.read(["back"]) == path.home.read(["back"])
+
+
 def test_poison_is_parked_with_its_reason_and_blocks_nothing(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path.store.set("good#1", {"n": 1})
     path.table.put_item(Item={"entity": "bad", "v": Decimal(stamp(now_ms(), 0, Site.AWS)), "e": b"no envelope"})

@@ -1,5 +1,6 @@
 """The program under a monitor that records every registration: inputs, options, provider, dependencies, hooks."""
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from infra.topology import topology
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STACKS = ("local", "dev", "prod")
+_LOOP = asyncio.new_event_loop()
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,8 @@ def stack_settings(stack: str, changes: Mapping[str, Any] | None = None) -> Sett
 
 def deploy(stack: str, changes: Mapping[str, Any] | None = None) -> Recorder:
     """Run the program for a stack, as if for the first time."""
+    # The SDK takes the thread's loop, and a test that ran one of its own has left the thread without.
+    asyncio.set_event_loop(_LOOP)
     recorder = Recorder(stack)
     pulumi.runtime.set_mocks(_Outputs(), project="lifeboat", stack=stack, preview=False, monitor=recorder)
     SETTINGS.callbacks = recorder.callbacks  # type: ignore[assignment]

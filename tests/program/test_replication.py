@@ -111,6 +111,8 @@ def test_hosts_of_both_sites_are_told_the_same_but_their_site(recorded: Recorder
         environments.append(dict(line.split("=", 1) for line in content.splitlines()))
     assert environments[0].pop("LIFEBOAT_SITE") == "aws"
     assert environments[1].pop("LIFEBOAT_SITE") == "gcp"
+    # The one thing that only AWS's SDK has to be told.
+    assert environments[0].pop("AWS_DEFAULT_REGION") == recorded.one("pulumi:providers:aws").inputs["region"]
     assert environments[0] == environments[1]
     assert function_settings.read({**environments[0], "LIFEBOAT_SITE": "aws"}).model == "recommender"
 

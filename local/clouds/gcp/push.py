@@ -120,7 +120,7 @@ class Pusher:
 
     def start(self) -> None:
         """Take up what the spool holds, then pull and deliver."""
-        for entry in []:
+        for entry in self._spool.load(self.subscription.name):
             self._backlog.add(entry)
         self._loops = [asyncio.create_task(self._pull_loop()), asyncio.create_task(self._deliver_loop())]
 

@@ -53,6 +53,7 @@ def test_subnets_never_overlap_and_a_new_zone_moves_none(zones: Sequence[str]) -
     st.dictionaries(
         st.from_regex(r"[A-Z][A-Z_]{0,20}", fullmatch=True),
         st.text(st.characters(codec="ascii", exclude_categories=["Cc"])),
+        min_size=1,
     )
 )
 def test_a_hosts_environment_survives_the_cloud_config(environment: dict[str, str]) -> None:
