@@ -14,6 +14,7 @@ if os.environ.get("TOY_BROKEN"):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one segment
 
     def do_GET(self) -> None:
         status = 503 if self.path == "/ready" and time.monotonic() - STARTED < READY_SECONDS else 200
@@ -25,6 +26,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+        self.wfile.flush()
 
     def log_message(self, format: str, *args: object) -> None:
         pass

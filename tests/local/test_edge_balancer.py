@@ -158,10 +158,16 @@ def test_upstream_faults_have_their_status() -> None:
         await writer.drain()
         writer.close()
 
+    async def head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
     async def main() -> None:
         async with balancing([Target("gone", closed_port())], always) as (_, client):
             assert (await client.ask("/x")).status == 502
-        for handler, status in ((close, 502), (silent, 504), (garbage, 502)):
+        for handler, status in ((close, 502), (silent, 504), (garbage, 502), (head, 502)):
             async with raw_server(handler) as port, balancing([Target("odd", port)], always) as (_, client):
                 assert (await client.ask("/x")).status == status, handler.__name__
         async with raw_server(half) as port, balancing([Target("half", port)], always) as (_, client):
@@ -202,6 +208,27 @@ def test_a_client_that_hangs_up_frees_the_upstream() -> None:
                 await eventually(lambda: balancer.in_flight(a.port) == 0, "given up")
                 assert balancer.requests == {499: 1}
             a.delay.set()
+
+    run(main())
+
+
+def test_connections_to_a_target_are_kept() -> None:
+    async def main() -> None:
+        opened = 0
+
+        async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal opened
+            opened += 1
+            with contextlib.suppress(asyncio.IncompleteReadError):
+                while await reader.readuntil(b"\r\n\r\n"):
+                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            writer.close()
+
+        rare = BalancerSettings(**vars(SETTINGS) | {"interval_seconds": 60})
+        async with raw_server(count) as port, balancing([Target("t", port)], rare, healthy=1) as (_, client):
+            for _ in range(20):
+                assert (await client.ask("/x")).body == b"ok"
+            assert opened == 2  # one for the check, one for all requests
 
     run(main())
 

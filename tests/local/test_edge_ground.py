@@ -115,9 +115,16 @@ class Traffic:
         with httpx.Client(timeout=5, proxy=self._proxy) as client:
             while not self._stop.is_set():
                 self.sent += 1
-                answer = client.get(f"http://{NAME}/x")
-                ok = answer.status_code == 200
-                self.answers[answer.json()["env"]["LIFEBOAT_SITE"] if ok else str(answer.status_code)] += 1
+                self.answers[self._ask(client)] += 1
+
+    @staticmethod
+    def _ask(client: httpx.Client) -> str:
+        try:
+            answer = client.get(f"http://{NAME}/x")
+        except httpx.HTTPError as error:
+            return type(error).__name__
+        site: str = answer.json()["env"]["LIFEBOAT_SITE"] if answer.status_code == 200 else str(answer.status_code)
+        return site
 
     def next(self, count: int = 30) -> set[str]:
         """Return who answers the next requests; the one under way may still belong to before."""

@@ -155,17 +155,16 @@ class FrontDoor:
         extra: Headers = ()
         if balancer.affinity is not None and retry.pins(pinned, served.retried, balancer.affinity):
             extra = (affinity.set_cookie(served.choice, balancer.affinity.ttl_seconds),)
-        started = False
         try:
             with finishing(request, self._connections, target, connection):
                 head = await request.send_to(connection, _headers(request, served.choice.origin), self._timeouts)
-                served.status, started = head.status, True
+                served.status = head.status
                 await request.relay(connection, head, extra, self._timeouts)
                 served.whole = True
         except ClientGoneError:
             served.status = retry.CLIENT_GONE
         except UpstreamError as error:
-            if started:
+            if request.answered:
                 raise  # Half an answer is out: only a broken connection tells the client so.
             await self._fail(request, served, retry.status_of(error), str(error))
 

@@ -141,17 +141,15 @@ class SiteBalancer:
             status = 504 if isinstance(error, UpstreamConnectTimeoutError) else 502
             await request.answer(status, f"{self.name}: {error}")
             return status
-        started = False
         try:
             with finishing(request, self._connections, target, connection):
                 head = await request.send_to(connection, request.forwarded(self.settings.port), timeouts)
-                started = True
                 await request.relay(connection, head, (), timeouts)
                 return head.status
         except ClientGoneError:
             return 499
         except UpstreamError as error:
-            if started:
+            if request.answered:
                 raise  # Half an answer is out: only a broken connection tells the client so.
             status = 504 if isinstance(error, UpstreamTimeoutError) else 502
             await request.answer(status, f"{self.name}: {target.name}: {error}")

@@ -70,6 +70,8 @@ class Inbound:
         self.client_host = client[0] if client else "unknown"
         self._chunked = self.header(b"transfer-encoding") is not None
         self._has_body = self._chunked or self.header(b"content-length") not in (None, b"0")
+        self.answered = False
+        """Whether the client has been sent the beginning of an answer."""
         self._watch: asyncio.Task[None] | None = None
         self._watch_timer: asyncio.TimerHandle | None = None
 
@@ -111,13 +113,19 @@ class Inbound:
     async def relay(
         self, connection: UpstreamConnection, head: ResponseHead, extra: Headers, timeouts: Timeouts
     ) -> None:
-        """Stream an answer to the client. Raises UpstreamError when it breaks off; the client then sees it break."""
+        """Stream an answer to the client. Raises UpstreamError when it breaks off.
+
+        The head waits for the first piece of the body, so an answer that breaks off before it can still be replaced by
+        an error (`answered` is False then); later the client only sees it break.
+        """
         headers = passed_on(head.headers)
         if head.status == 204:
             # No body follows, whatever length a careless upstream announces (RFC 9110, 8.6).
             headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
+        body, more = await connection.read(timeouts.read)
+        self.answered = True
         await self._send({"type": "http.response.start", "status": head.status, "headers": [*headers, *extra]})
-        more = True
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
         while more:
             body, more = await connection.read(timeouts.read)
             await self._send({"type": "http.response.body", "body": body, "more_body": more})

@@ -30,7 +30,7 @@ LONGEST_PAUSE_SECONDS = 0.05
 PAUSE_GROWTH = 1.2
 # How fast an unreachable cloud is asked again.
 FIRST_RETRY_SECONDS = 0.1
-LAST_RETRY_SECONDS = 2.0
+LAST_RETRY_SECONDS = 1.0
 PULL_MESSAGES = 500
 # The spool takes so many messages of one subscription; the rest waits in Pub/Sub.
 HELD_MESSAGES = 5_000
