@@ -1,5 +1,6 @@
 """The report page as a reader sees it: complete, self-contained, no script error, readable on a phone."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from operate.report.result import (
     Step,
     Timeline,
 )
+from operate.test import BROWSER
 
 FLIP = Failover(
     trigger="pulumi up with lifeboat:active=gcp",
@@ -111,7 +113,7 @@ def timeline() -> Timeline:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    executable = shutil.which("chromium")
+    executable = os.environ.get(BROWSER) or shutil.which("chromium")
     if executable is None:
         pytest.skip("no chromium on PATH: install it (Debian: apt-get install chromium)")
     with sync_playwright() as playwright:

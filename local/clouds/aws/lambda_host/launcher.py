@@ -56,8 +56,8 @@ def main() -> None:
             f" (found: {location or 'nowhere'}); pack its package into the archive\n"
         )
         sys.exit(EXIT_WRONG_SOURCE)
-    from awslambdaric import bootstrap  # type: ignore[import-untyped]
-    from awslambdaric.lambda_runtime_client import LambdaRuntimeClient  # type: ignore[import-untyped]
+    from awslambdaric import bootstrap
+    from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
 
     bootstrap.run(handler, LambdaRuntimeClient(os.environ["AWS_LAMBDA_RUNTIME_API"]))
 
