@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 
+from local.clouds import sealed
 from local.clouds.gcp.errors import FunctionStartError, InvocationError
 from local.clouds.gcp.function_settings import FunctionSettings
 from local.errors import ProcessError
@@ -25,7 +26,6 @@ from local.supervisor import ManagedProcess, ProcessSpec, ProcessState, RestartP
 
 logger = logging.getLogger(__name__)
 
-LAUNCHER = Path(__file__).with_name("launcher.py")
 START_SECONDS = 60.0
 STOP_SECONDS = 6.0
 # An instance beyond the warm one ends after so long without a request.
@@ -293,7 +293,7 @@ class RevisionInstances:
         self._serial += 1
         return ProcessSpec(
             name=f"function-{self.revision}-{self._serial}",
-            command=(sys.executable, "-P", str(LAUNCHER), str(self.archive)),
+            command=(sys.executable, "-P", sealed.__file__, "function", str(self.archive)),
             ready=TcpProbe(port),
             ready_seconds=START_SECONDS,
             env={**self._environment, "PORT": str(port)},

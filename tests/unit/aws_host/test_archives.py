@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from local.clouds.archives import ArchiveLimits
 from local.clouds.aws.lambda_host import archives
 from local.clouds.errors import ArchiveError
 
@@ -48,7 +49,7 @@ def test_refuses_links(tmp_path: Path) -> None:
 
 
 def test_refuses_more_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "UNPACKED_BYTES_LIMIT", 1000)
+    monkeypatch.setattr(archives, "LIMITS", ArchiveLimits(unpacked_bytes=1000, entries=10))
     archive, sha256 = packed(tmp_path, {"zeros.bin": bytes(5000)})
     with pytest.raises(ArchiveError, match="1000 bytes"):
         archives.unpack(archive, sha256, tmp_path / "functions")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from local.clouds.archives import ArchiveLimits
 from local.clouds.errors import ArchiveError
 from local.clouds.gcp import archives
 from local.clouds.gcp.archives import unpack
@@ -42,7 +43,7 @@ def test_links_are_refused(tmp_path: Path) -> None:
 
 
 def test_bytes_are_counted_as_they_come_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "UNPACKED_BYTES_LIMIT", 1000)
+    monkeypatch.setattr(archives, "LIMITS", ArchiveLimits(unpacked_bytes=1000, entries=10))
     with pytest.raises(ArchiveError, match="more than 1000"):
         unpack(zipped("a", "b", body=b"0" * 600), tmp_path / "out", "it")
 

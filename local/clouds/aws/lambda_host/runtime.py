@@ -12,12 +12,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from local.clouds import sealed
 from local.clouds.aws.lambda_host.runtime_api import Answer, RuntimeApi
 from local.clouds.aws.lambda_host.settings import FunctionSettings
 from local.clouds.errors import FunctionInitError
 from local.supervisor import ManagedProcess, ProcessSpec, ProcessState, Supervisor
 
-LAUNCHER = Path(__file__).with_name("launcher.py")
 # Lambda allows 10 s; importing both clouds' SDKs on a busy small host has taken more.
 INIT_LIMIT_SECONDS = 60.0
 # docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: synchronous payloads, either way.
@@ -97,7 +97,7 @@ class RuntimeProcess:
         address = await self._api.start()
         spec = ProcessSpec(
             name=self.name,
-            command=(sys.executable, "-I", str(LAUNCHER), str(self._task_root), self._settings.handler),
+            command=(sys.executable, "-I", sealed.__file__, "lambda", str(self._task_root), self._settings.handler),
             env={**environment, "AWS_LAMBDA_RUNTIME_API": address},
             inherit_environment=False,
             cwd=self._task_root,
