@@ -13,7 +13,10 @@ ABANDONED_UPLOAD_DAYS = 7
 def private_bucket(parent: pulumi.Resource, name: str, bucket_name: str, protect: bool) -> s3.Bucket:
     """Make a private bucket and everything that keeps it so, as children of `parent`."""
     child = pulumi.ResourceOptions(parent=parent)
-    bucket = s3.Bucket(f"{name}-bucket", bucket=bucket_name, opts=holding_data(parent, protect))
+    # Where data is not protected a destroy must leave nothing, or the next stack of that name could not be made.
+    bucket = s3.Bucket(
+        f"{name}-bucket", bucket=bucket_name, force_destroy=not protect, opts=holding_data(parent, protect)
+    )
     s3.BucketVersioning(
         f"{name}-versioning", bucket=bucket.bucket, versioning_configuration={"status": "Enabled"}, opts=child
     )
