@@ -94,8 +94,6 @@ class Run:
         return self._result(up, second, flip, artifacts, features, lost, loss, answers, figures)
 
     def _start_clouds(self) -> None:
-        with progress() as tell:
-            self._tools = ensure(tell)
         with self._story.step(
             "Start both clouds", "emulators, provider plugins' clouds, a front door, all on this machine"
         ) as step:
@@ -380,6 +378,9 @@ def host() -> Host:
 
 def run(report: Path, *, as_json: bool) -> int:
     """Run the demo, write its report into a folder, and return the exit code: 0 when every check passed."""
+    # Set-up is not part of the story, nor of its time: it happens once.
+    with progress() as tell:
+        ensure(tell)
     story = Story(sys.stderr if as_json else sys.stdout)
     with ExitStack() as resources:
         demo, timeline = Run(story, resources).whole()
