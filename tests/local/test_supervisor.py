@@ -81,7 +81,7 @@ def test_http_probe_waits_for_its_status(tmp_path: Path) -> None:
 def test_early_death_shows_exit_code_and_the_last_lines_of_this_life(tmp_path: Path) -> None:
     log = tmp_path / "bad.log"
     log.write_text("of an earlier life\n")
-    code = "import sys; [print('line', n) for n in range(50)]; sys.exit('no such disk')"
+    code = "import sys; [print('line', n, flush=True) for n in range(50)]; sys.exit('no such disk')"
 
     async def scenario() -> None:
         async with Supervisor(tmp_path) as supervisor:
