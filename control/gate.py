@@ -147,9 +147,7 @@ def _lag(facts: Facts, limits: Limits) -> Check:
         return Check(
             "feature_lag", True, "unknown", limit, "the last heartbeats are older than what the lag is taken from"
         )
-    return Check(
-        "feature_lag", False, "unknown", limit, f"no heartbeat of {facts.active} has arrived on {facts.target}"
-    )
+    return Check("feature_lag", False, "unknown", limit, _unheard(facts))
 
 
 def _silence(facts: Facts, limits: Limits) -> Check:
@@ -160,7 +158,7 @@ def _silence(facts: Facts, limits: Limits) -> Check:
         return Check("feature_silence", True, value, "none while the serving site is down", note)
     limit = f"{limits.feature_lag_ms:,} ms"
     if silence is None:
-        return Check("feature_silence", False, "unknown", limit, f"no heartbeat of {facts.active} has arrived")
+        return Check("feature_silence", False, "unknown", limit, _unheard(facts))
     return Check("feature_silence", silence <= limits.feature_lag_ms, f"{silence:,.0f} ms", limit)
 
 
@@ -169,6 +167,13 @@ def _worst(facts: Facts, reading: Callable[[Answer], float | None]) -> float | N
     values: Sequence[float | None] = [reading(answer) for answer in facts.samples]
     known = [value for value in values if value is not None]
     return max(known) if known and len(known) == len(values) else None
+
+
+def _unheard(facts: Facts) -> str:
+    """Say why a figure is not known: who could not be asked may have heard from the active site all the same."""
+    if any(answer.problem for answer in facts.samples):
+        return f"not every answer of {facts.target} could be read"
+    return f"no heartbeat of {facts.active} has arrived on {facts.target}"
 
 
 def _name(version: ModelVersion | None) -> str:

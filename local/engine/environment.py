@@ -19,6 +19,10 @@ from local.names import Cloud, GroundKind
 from local.providers import schema
 from local.toolchain import find
 
+# No sidecar file beside a stack's state: an engine killed while it writes one leaves it empty, and the state that it
+# belongs to, itself whole, is then refused by every command (gocloud.dev/blob/fileblob, URL parameter `metadata`).
+STATE_OPTIONS = "metadata=skip"
+
 
 def engine_environment(home: Path, ground: GroundClient | None, record_folder: Path | None) -> dict[str, str]:
     """Return the variables to add to a process's environment so that `pulumi` works on one ground.
@@ -35,7 +39,7 @@ def engine_environment(home: Path, ground: GroundClient | None, record_folder: P
     variables = {
         "PATH": _path(),
         "PULUMI_HOME": str(home),
-        "PULUMI_BACKEND_URL": f"file://{backend}",
+        "PULUMI_BACKEND_URL": f"file://{backend}?{STATE_OPTIONS}",
         "PULUMI_CONFIG_PASSPHRASE": "",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",

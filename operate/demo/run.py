@@ -25,7 +25,7 @@ from operate.demo.models import Workshop, publish_and_follow
 from operate.demo.sites import Ground, wait_until
 from operate.demo.story import Story
 from operate.demo.traffic import Answered, Traffic, by_second
-from operate.output import progress
+from operate.output import progress, say
 from operate.report.result import (
     Artifact,
     Demo,
@@ -380,7 +380,9 @@ def run(report: Path, *, as_json: bool) -> int:
     """Run the demo, write its report into a folder, and return the exit code: 0 when every check passed."""
     # Set-up is not part of the story, nor of its time: it happens once.
     with progress() as tell:
-        ensure(tell)
+        notes = ensure(tell).notes
+    for note in notes:
+        say(note)
     story = Story(sys.stderr if as_json else sys.stdout)
     with ExitStack() as resources:
         demo, timeline = Run(story, resources).whole()

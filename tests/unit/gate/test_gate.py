@@ -95,6 +95,14 @@ def test_a_standby_that_never_heard_from_the_dead_site_is_red() -> None:
     assert failed(unheard) == {"feature_lag"}
 
 
+def test_what_could_not_be_asked_is_not_told_as_silence() -> None:
+    unread = with_one(ready=False, problem="status 503", lag_ms=None, silence_ms=None)
+    notes = {check.name: check.note for check in judge(unread, LIMITS).failed}
+    assert notes["feature_lag"] == notes["feature_silence"] == "not every answer of gcp could be read"
+    unheard = with_one(lag_ms=None, silence_ms=None)
+    assert "no heartbeat of aws has arrived on gcp" in {check.note for check in judge(unheard, LIMITS).failed}
+
+
 def test_a_lag_too_old_to_know_does_not_stop_a_failover_long_after_the_loss() -> None:
     assert failed(replace(with_all(lag_ms=None, silence_ms=3_600_000), active_answer=None)) == set()
 
