@@ -1,7 +1,9 @@
 """Runs the demo: both clouds up, models and features on their way, AWS killed under traffic, a failover by config, a report."""
 
+import contextlib
 import os
 import platform
+import shutil
 import sys
 import time
 from contextlib import ExitStack
@@ -15,7 +17,8 @@ from functions.settings import Site
 from functions.stores.clients import Clients
 from local import paths
 from local.engine.environment import engine_environment
-from local.ground.client import DynamodbKind, start_ground
+from local.errors import GroundNotRunningError
+from local.ground.client import DynamodbKind, GroundClient, start_ground
 from local.names import Cloud, FaultMode
 from local.toolchain import ensure
 from operate import access
@@ -97,7 +100,7 @@ class Run:
         with self._story.step(
             "Start both clouds", "emulators, provider plugins' clouds, a front door, all on this machine"
         ) as step:
-            home = paths.ground_folder(GROUND)
+            home = fresh(paths.ground_folder(GROUND))
             client = start_ground(home, owned=True)
             self._resources.callback(client.stop)
             self._ground = Ground(client)
@@ -374,6 +377,19 @@ def host() -> Host:
         platform.processor() or platform.machine(),
     )
     return Host(cpu=model, cores=os.cpu_count() or 1, memory=f"{psutil.virtual_memory().total / 2**30:.0f} GiB")
+
+
+def fresh(folder: Path) -> Path:
+    """Return a ground's folder with nothing in it: what an earlier run left, a running ground included, is gone.
+
+    The demo begins with nothing, or its stack would remember where the last run had failed over to. The logs of a run stay
+    until the next one.
+    """
+    with contextlib.suppress(GroundNotRunningError):
+        GroundClient.open(folder).stop()
+    if folder.exists():
+        shutil.rmtree(folder)
+    return folder
 
 
 def run(report: Path, *, as_json: bool) -> int:
