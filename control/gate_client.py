@@ -108,19 +108,22 @@ async def wait_until_served(
 ) -> str | None:
     """Send golden requests to the public name until enough in a row are answered by one of `sites`.
 
-    Returns None once that is so, else the last problem when the time is up.
+    Returns None once that is so, else the first problem after the time is up: a good row that has begun is ended, so
+    that without any time a site that serves is still told from one that does not.
     """
     deadline = time.monotonic() + limit_seconds
     in_a_row = 0
     while True:
         problem = await _served(client, public, golden, sites)
-        in_a_row = in_a_row + 1 if problem is None else 0
-        if in_a_row >= SAMPLES:
-            return None
+        if problem is None:
+            in_a_row += 1
+            if in_a_row >= SAMPLES:
+                return None
+            continue
         if time.monotonic() >= deadline:
-            return problem or f"only {in_a_row} of {SAMPLES} requests in a row succeeded"
-        if problem is not None:
-            await asyncio.sleep(PAUSE_SECONDS)
+            return problem
+        in_a_row = 0
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def _served(client: httpx.AsyncClient, public: Entrance, golden: Golden, sites: frozenset[str]) -> str | None:

@@ -19,7 +19,7 @@ from local.ground.record import RECORD_NAME, DynamodbKind, Endpoints, GroundReco
 from local.ground.routing import ENDPOINT_PREFIX, Routing
 from local.names import Cloud, FaultMode
 from local.paths import ROOT
-from local.supervisor import HttpProbe, ManagedProcess, ProcessSpec, RestartPolicy, Supervisor, free_port
+from local.supervisor import HttpProbe, ManagedProcess, ProcessSpec, RestartPolicy, Supervisor
 from local.supervisor.ports import LOOPBACK
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class GroundDaemon:
         self.routing = Routing(folder)
         self.stop_requested = asyncio.Event()
         self.token = secrets.token_hex(16)
-        self._clouds = {cloud: free_port() for cloud in clouds}
+        self._clouds = frozenset(clouds)
         self._supervisor = supervisor
         self._control_port = control_port
         self._proxy = GroundProxy(supervisor, self.routing)
@@ -50,11 +50,9 @@ class GroundDaemon:
         """Start everything and write ground.json: when the ports are known, and again when all is ready."""
         progress.say("starting the fault proxy")
         await self._proxy.start()
-        for cloud, port in self._clouds.items():
-            self.routing.set_target(f"{cloud.value}_api", port)
         self._record = self._describe(dynamodb_kind())
         self._record.write(self.folder)
-        progress.say(f"starting the emulators and the clouds {', '.join(self._clouds) or '(none)'}")
+        progress.say(f"starting the emulators and the clouds {', '.join(sorted(self._clouds)) or '(none)'}")
         try:
             async with asyncio.TaskGroup() as group:
                 for cloud in Cloud:
@@ -166,12 +164,17 @@ class GroundDaemon:
             await self._start_cloud(cloud)
 
     async def _start_cloud(self, cloud: Cloud) -> None:
-        port = self._clouds[cloud]
-        await self._supervisor.start(
-            ProcessSpec(
+        def spec(port: int) -> ProcessSpec:
+            return ProcessSpec(
                 name=_process_name(cloud),
                 command=(sys.executable, "-m", "local.clouds", cloud.value),
-                env={"LIFEBOAT_GROUND_FOLDER": str(self.folder), "LIFEBOAT_CLOUD_API_PORT": str(port)},
+                env={
+                    "LIFEBOAT_GROUND_FOLDER": str(self.folder),
+                    "LIFEBOAT_CLOUD_API_PORT": str(port),
+                    # Clouds start children while their gRPC threads run: gRPC's own fork handlers crash one in some hundred
+                    # of them before it becomes its program (SIGSEGV in event_engine), and no child here uses gRPC before.
+                    "GRPC_ENABLE_FORK_SUPPORT": "false",
+                },
                 ready=HttpProbe(f"http://{LOOPBACK}:{port}/health"),
                 ready_seconds=CLOUD_READY_SECONDS,
                 restart=RestartPolicy(),
@@ -179,7 +182,10 @@ class GroundDaemon:
                 stage=2,
                 cwd=ROOT,
             )
-        )
+
+        _, port = await self._supervisor.start_on_free_port(spec)
+        self.routing.set_target(f"{cloud.value}_api", port)
+        await self._proxy.apply()
 
     def _describe(self, dynamodb: DynamodbKind) -> GroundRecord:
         def address(endpoint: str) -> str:

@@ -333,9 +333,10 @@ def test_kill_minus_nine_leaves_nothing(bare_ground: GroundClient) -> None:
 
 
 def test_a_record_of_another_process_or_version_is_no_ground(tmp_path: Path, ground: GroundClient) -> None:
-    # The pid lives, but has come to another process: this one.
+    # The pid lives, but has come to another process, which started later: this one.
     record = json.loads((ground.folder / RECORD_NAME).read_text())
-    (tmp_path / RECORD_NAME).write_text(json.dumps(record | {"pid": os.getpid()}))
+    stale = record | {"pid": os.getpid(), "started": record["started"] - 3600}
+    (tmp_path / RECORD_NAME).write_text(json.dumps(stale))
     with pytest.raises(GroundNotRunningError, match=f"process {os.getpid()} has ended"):
         read_record(tmp_path)
     (tmp_path / RECORD_NAME).write_text("{}")

@@ -137,6 +137,16 @@ def test_the_last_problem_is_told_when_the_time_is_up(version: dict[str, str], s
     )
 
 
+def test_a_site_that_serves_is_found_to_without_any_time() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"site": "gcp"})
+
+    problem = run(
+        handler, lambda client: wait_until_served(client, PUBLIC, GOLDEN, frozenset({"gcp"}), limit_seconds=0)
+    )
+    assert problem is None
+
+
 def test_the_certificate_is_asked_for_by_the_public_name() -> None:
     assert Entrance("https", "203.0.113.7", "public.test").extensions() == {"sni_hostname": "public.test"}
     assert Entrance("http", "203.0.113.7", "public.test").extensions() == {}
