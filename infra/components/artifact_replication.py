@@ -173,7 +173,8 @@ class ArtifactReplication(pulumi.ComponentResource):
 
     def _verify(self) -> GoogleFunction:
         verify = self._google_function("verify", VERIFIERS, events=self._args.queues.arrivals)
-        self._grant("verify-reads", verify.member, READ, (MODELS, MANIFESTS))
+        # The transfer's record tells what crossed, which the receipt carries on.
+        self._grant("verify-reads", verify.member, READ, (MODELS, MANIFESTS, TRANSFERS))
         self._grant("verify-writes", verify.member, WRITE, (RECEIPTS,))
         self._list("verify-lists", verify.member)
         self._publish_dead("verify", verify.member)

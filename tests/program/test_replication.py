@@ -138,3 +138,14 @@ def test_names_of_a_stack_fit_the_clouds_limits() -> None:
     assert all(6 <= len(names.service_account(each)) <= 30 for each in ("rebuild", "verify", "builder", "service"))
     assert 6 <= len(names.bigtable_instance) <= 33 and 6 <= len(names.bigtable_cluster) <= 30
     assert len(names.named("service")) <= 32, "the longest name of a load balancer"
+
+
+def test_the_verifier_may_read_all_that_it_looks_at(recorded: Recorder) -> None:
+    (reads,) = [
+        each.inputs["condition"]["expression"]
+        for each in recorded.of("gcp:storage/bucketIAMMember:BucketIAMMember")
+        if each.name.endswith("verify-reads")
+    ]
+    # Each of these is read on the way to a receipt, and without a receipt no alias moves.
+    for prefix in (naming.MODELS, naming.MANIFESTS, naming.TRANSFERS):
+        assert f"/objects/{prefix}" in reads
