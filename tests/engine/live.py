@@ -251,6 +251,14 @@ class Live:
         """Wait until a site answers the public name, as it does at once unless the machine is busy beyond the probes' limits."""
         self.wait_for(lambda: ((found := self.site_that_answers()) == site, found), f"{site} answers the public name")
 
+    def balancer_alone(self, site: Site) -> tuple[bool, str]:
+        """Say whether a site's balancer answers for itself, as it does once it found out that it has no ready host."""
+        url = self.engine.outputs()["sites"][site]["url"]
+        with httpx.Client(proxy=self.client.endpoints.probe_proxy, timeout=REQUEST_SECONDS, trust_env=False) as client:
+            answer = client.get(f"{url}/ready")
+        alone = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and "no healthy target" in answer.text
+        return bool(alone), answer.text
+
     def pool_order(self) -> list[str]:
         """Return the front door's pools in the order that it was told, whatever their health."""
         state = httpx.get(f"{self.client.endpoints.cloudflare_api}/front-door/state", trust_env=False).json()

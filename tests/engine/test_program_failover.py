@@ -65,6 +65,8 @@ def test_a_red_gate_moves_nothing_and_a_mended_one_shifts(live: Live) -> None:
     door, serving = live.row(BALANCER), live.row(AWS_FLEET)
     live.pause("bigtabled")
     live.wait_for(lambda: ((state := live.ground.fleet(Site.GCP)) and state.ready == 0, str(state)), "gcp is unready")
+    # Its checks find out one by one; until then what a host answers, that it is not ready, comes through.
+    live.wait_for(lambda: live.balancer_alone(Site.GCP), "the balancer of gcp has no host left")
     live.activate(Site.GCP)
     live.engine.configure("lifeboat:gateSeconds", "2")
     said = (refused := live.up()).refused()
