@@ -1,6 +1,7 @@
-"""The one interface between a cloud's control plane and the things it makes real."""
+"""The interfaces between a cloud's control plane and the things it makes real."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 from local.state import Resource
 
@@ -18,4 +19,13 @@ class Actor(Protocol):
 
     async def remove(self, resource: Resource) -> None:
         """Take the real thing away; one that is not there is no error."""
+        ...
+
+
+@runtime_checkable
+class RevealingActor(Actor, Protocol):
+    """An actor whose real thing knows outputs that nobody can compute from the inputs: what a call answered."""
+
+    async def reveal(self, resource: Resource) -> Mapping[str, Any]:
+        """Return those outputs; called after `ensure` of a create or an update."""
         ...

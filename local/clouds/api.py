@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
-from local.clouds.actor import Actor
+from local.clouds.actor import Actor, RevealingActor
 from local.clouds.context import CloudContext
 from local.clouds.errors import CloudError
 from local.state import Resource, ResourceExistsError, ResourceGoneError
@@ -74,6 +74,7 @@ class ControlPlane:
             if actor is not None:
                 try:
                     await actor.ensure(resource)
+                    resource = await _revealed(actor, resource)
                 except Exception:
                     await self._undo(actor.remove(resource), resource)
                     raise
@@ -89,6 +90,7 @@ class ControlPlane:
             if actor is not None:
                 try:
                     await actor.ensure(changed)
+                    changed = await _revealed(actor, changed)
                 except Exception:
                     await self._undo(actor.ensure(old), old)
                     raise
@@ -165,6 +167,12 @@ class ControlPlane:
             return self._context.store.read(resource.cloud, resource.type, resource.id)
         except ResourceGoneError:
             return None
+
+
+async def _revealed(actor: Actor, resource: Resource) -> Resource:
+    if not isinstance(actor, RevealingActor):
+        return resource
+    return replace(resource, outputs={**resource.outputs, **await actor.reveal(resource)})
 
 
 def describe(error: BaseException) -> str:

@@ -78,6 +78,7 @@ class GroundClient:
             "AWS_ENDPOINT_URL": endpoints.aws,
             "AWS_ENDPOINT_URL_DYNAMODB": endpoints.dynamodb,
             "AWS_ENDPOINT_URL_DYNAMODB_STREAMS": endpoints.dynamodb,
+            "AWS_ENDPOINT_URL_RDS_DATA": endpoints.rds_data,
             # Letters and digits only: DynamoDB Local refuses other keys.
             "AWS_ACCESS_KEY_ID": "lifeboat",
             "AWS_SECRET_ACCESS_KEY": "local",
@@ -86,6 +87,12 @@ class GroundClient:
             "STORAGE_EMULATOR_HOST": endpoints.storage,
             "PUBSUB_EMULATOR_HOST": endpoints.pubsub,
             "BIGTABLE_EMULATOR_HOST": endpoints.bigtable,
+            "SPANNER_EMULATOR_HOST": endpoints.spanner,
+            # With multiplexed sessions the emulator loses transactions of the official client.
+            "GOOGLE_CLOUD_SPANNER_MULTIPLEXED_SESSIONS": "false",
+            "GOOGLE_CLOUD_SPANNER_MULTIPLEXED_SESSIONS_FOR_RW": "false",
+            # The name by which Google's own tools are told of another address of this API.
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS": endpoints.gcp_api,
             "LIFEBOAT_R2_ENDPOINT": endpoints.r2,
             "LIFEBOAT_PROBE_PROXY": endpoints.probe_proxy,
         }

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from local.ground import user_data
 from local.ground.record import DynamodbKind
 from local.names import Cloud
 from local.paths import ROOT
@@ -47,11 +48,16 @@ async def start_emulators(
                     aws = group.create_task(_start(supervisor, _moto("aws")))
                     dynamodb = group.create_task(_start(supervisor, _dynamodb(command, folder))) if command else aws
                     tasks = {"aws": aws, "dynamodb": dynamodb}
+                    if not user_data.missing():
+                        tasks["postgres"] = group.create_task(user_data.start_postgres(supervisor, folder))
+                        tasks["rds_data"] = group.create_task(_start_rds_data(supervisor, tasks["postgres"]))
                 case Cloud.GCP:
                     pubsub = group.create_task(_start(supervisor, _pubsubd))
                     storage = group.create_task(_start_storage(supervisor, storage_public_port, pubsub))
                     bigtable = group.create_task(_start(supervisor, _bigtabled))
                     tasks = {"storage": storage, "pubsub": pubsub, "bigtable": bigtable}
+                    if not user_data.missing():
+                        tasks["spanner"] = group.create_task(_start(supervisor, user_data.spanner))
                 case Cloud.CLOUDFLARE:
                     tasks = {"r2": group.create_task(_start(supervisor, _moto("r2")))}
     except BaseExceptionGroup as errors:
@@ -62,6 +68,10 @@ async def start_emulators(
 async def _start_storage(supervisor: Supervisor, public_port: int, pubsub: asyncio.Task[int]) -> int:
     # It publishes its notifications there, straight and not through the fault proxy: inside one cloud nothing is cut.
     return await _start(supervisor, _fake_gcs_server(public_port, await pubsub))
+
+
+async def _start_rds_data(supervisor: Supervisor, postgres: asyncio.Task[int]) -> int:
+    return await _start(supervisor, user_data.rds_data(await postgres))
 
 
 async def _start(supervisor: Supervisor, make: Callable[[int], ProcessSpec]) -> int:

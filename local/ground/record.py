@@ -31,16 +31,20 @@ class DynamodbKind(StrEnum):
 class Endpoints:
     """Public addresses of the ground; all but `probe_proxy` and `control` pass the fault proxy.
 
-    `pubsub` and `bigtable` are host:port, everything else is a URL without a slash at its end.
+    `pubsub`, `bigtable`, `postgres` and `spanner` are host:port, everything else is a URL without a slash at its end. Where
+    nothing stands for user data on this machine, nobody answers at `rds_data`, `postgres` and `spanner`.
     """
 
     aws_api: str
     aws: str
     dynamodb: str
+    rds_data: str
+    postgres: str
     gcp_api: str
     storage: str
     pubsub: str
     bigtable: str
+    spanner: str
     cloudflare_api: str
     r2: str
     probe_proxy: str

@@ -21,10 +21,13 @@ ENDPOINTS = {
     "aws_api": Cloud.AWS,
     "aws": Cloud.AWS,
     "dynamodb": Cloud.AWS,
+    "rds_data": Cloud.AWS,
+    "postgres": Cloud.AWS,
     "gcp_api": Cloud.GCP,
     "storage": Cloud.GCP,
     "pubsub": Cloud.GCP,
     "bigtable": Cloud.GCP,
+    "spanner": Cloud.GCP,
     "cloudflare_api": Cloud.CLOUDFLARE,
     "r2": Cloud.CLOUDFLARE,
 }

@@ -186,7 +186,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             scope = Scope(plain, self._account, token, request.id, {}, old_inputs, old_outputs)
             outputs = behaviour.compute(scope)
             stored = self._resource(request, request.id, self._stored(plain), self._stored(outputs))
-            self._client.update(stored, archives.describe_assets(old_inputs))
+            outputs |= _revealed(stored, self._client.update(stored, archives.describe_assets(old_inputs)))
             return provider_pb2.UpdateResponse(properties=encode(conceal_like(outputs, inputs)))
 
     def Delete(self, request: Any, context: Any) -> Any:
@@ -231,12 +231,12 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             outputs = behaviour.compute(Scope(inputs, self._account, token, resource_id))
             resource = self._resource(request, resource_id, stored_inputs, self._stored(outputs))
             try:
-                self._client.create(resource)
+                answer = self._client.create(resource)
             except AlreadyExistsError:
                 if not behaviour.opaque:
                     raise
             else:
-                return resource_id, outputs
+                return resource_id, outputs | _revealed(resource, answer)
         raise AlreadyExistsError(
             f'{request.type} "{request.name}" was not created: {ID_ATTEMPTS} ids drawn for it are all taken;'
             " run pulumi refresh, as leftovers of earlier runs seem to be in the ground"
@@ -269,6 +269,11 @@ def _reported(context: Any) -> Iterator[None]:
         yield
     except ProviderError as error:
         context.abort(grpc.StatusCode.UNKNOWN, str(error))
+
+
+def _revealed(sent: Resource, answer: Properties) -> Properties:
+    """Return the outputs that the cloud knows and the table can't: what its answer has beyond or besides what was sent."""
+    return {name: value for name, value in answer.items() if sent.outputs.get(name) != value}
 
 
 def _digits(seed: bytes) -> Callable[[int], str]:

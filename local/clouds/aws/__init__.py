@@ -14,13 +14,17 @@ from local.clouds.aws.buckets import (
 )
 from local.clouds.aws.clients import AwsClients
 from local.clouds.aws.event_sources.mappings import EventSourceMappings
+from local.clouds.aws.keys import ALIAS_TYPE, KEY_TYPE, AliasActor, KeyActor
 from local.clouds.aws.lambda_host.host import FunctionActor, LambdaHost
 from local.clouds.aws.lambda_host.runtime import PAYLOAD_BYTES_LIMIT
 from local.clouds.aws.queues import QueueActor, QueueSettingActor
+from local.clouds.aws.schedules import SCHEDULE_TYPE, ScheduleActor
 from local.clouds.aws.tables import TableActor
+from local.clouds.aws.user_database import CLUSTER_TYPE, INVOCATION_TYPE, InvocationActor, UserDatabases
 from local.clouds.context import CloudContext
 from local.clouds.errors import FunctionNotFoundError, ThrottledError
 from local.clouds.fleet import aws as fleet
+from local.clouds.ticker import tick_route
 
 
 def actors(context: CloudContext) -> dict[str, Actor]:
@@ -38,19 +42,30 @@ def actors(context: CloudContext) -> dict[str, Actor]:
         "aws:sqs/queuePolicy:QueuePolicy": QueueSettingActor(clients, "policy"),
         "aws:sqs/redrivePolicy:RedrivePolicy": QueueSettingActor(clients, "redrivePolicy"),
         "aws:sqs/redriveAllowPolicy:RedriveAllowPolicy": QueueSettingActor(clients, "redriveAllowPolicy"),
+        KEY_TYPE: KeyActor(clients),
+        ALIAS_TYPE: AliasActor(clients),
         "aws:dynamodb/table:Table": TableActor(clients),
         "aws:lambda/function:Function": FunctionActor(context),
         "aws:lambda/eventSourceMapping:EventSourceMapping": context.part(EventSourceMappings),
+        SCHEDULE_TYPE: context.part(ScheduleActor),
+        CLUSTER_TYPE: context.part(UserDatabases),
+        INVOCATION_TYPE: InvocationActor(context),
         **fleet.actors(context),
     }
 
 
 def routes(context: CloudContext) -> list[BaseRoute]:
     """Return the routes to invoke functions and to read what they did."""
-    host, mappings = context.part(LambdaHost), context.part(EventSourceMappings)
+    host, mappings, schedules = context.part(LambdaHost), context.part(EventSourceMappings), context.part(ScheduleActor)
 
     async def statistics(_: Request) -> JSONResponse:
-        return JSONResponse({"functions": host.statistics(), "event_sources": mappings.statistics()})
+        return JSONResponse(
+            {
+                "functions": host.statistics(),
+                "event_sources": mappings.statistics(),
+                "schedules": schedules.statistics(),
+            }
+        )
 
     async def invoke(request: Request) -> Response:
         payload = await request.body() or b"{}"
@@ -71,12 +86,15 @@ def routes(context: CloudContext) -> list[BaseRoute]:
     return [
         Route("/functions/statistics", statistics),
         Route("/functions/{name}/invoke", invoke, methods=["POST"]),
+        tick_route(schedules.ticker),
         *fleet.routes(context),
     ]
 
 
 async def stop(context: CloudContext) -> None:
     """Stop pollers first, then what they feed."""
+    await context.part(ScheduleActor).ticker.stop()
     await context.part(EventSourceMappings).stop()
+    await context.part(UserDatabases).stop()
     await fleet.stop(context)
     await context.part(LambdaHost).stop()

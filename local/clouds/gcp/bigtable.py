@@ -27,6 +27,7 @@ _GcRule = table.GcRule.pb()
 _ColumnFamily = table.ColumnFamily.pb()
 _GetTableRequest = bigtable_table_admin.GetTableRequest.pb()
 _CreateTableRequest = bigtable_table_admin.CreateTableRequest.pb()
+_UpdateTableRequest = bigtable_table_admin.UpdateTableRequest.pb()
 _DeleteTableRequest = bigtable_table_admin.DeleteTableRequest.pb()
 _ModifyRequest = bigtable_table_admin.ModifyColumnFamiliesRequest.pb()
 
@@ -70,6 +71,16 @@ class TableAdmin:
         for family in drop:
             request.modifications.add(id=family, drop=True)
         await self._call("ModifyColumnFamilies", request, _Table)
+
+    async def watch(self, name: str, retention_seconds: float) -> None:
+        """Set how long a table keeps its changes; 0 ends its change stream."""
+        request = _UpdateTableRequest()
+        request.table.name = name
+        if retention_seconds:
+            request.table.change_stream_config.retention_period.FromMilliseconds(int(retention_seconds * 1000))
+        request.update_mask.paths.append("change_stream_config")
+        # The answer is a finished operation, of which nothing is read.
+        await self._call("UpdateTable", request, Empty)
 
     async def delete(self, name: str) -> None:
         """Delete a table; one that is not there is no error."""
@@ -117,6 +128,8 @@ class TableActor:
         # Sent even when nothing changes: the emulator's collector starts with the first of these calls, not with the
         # rules of CreateTable.
         await self._admin.modify(name, new, kept, [family for family in found if family not in rules])
+        retention = properties(resource).get("changeStreamRetention")
+        await self._admin.watch(name, _duration_seconds(str(retention)) if retention else 0)
 
     async def remove(self, resource: Resource) -> None:
         """Delete the table. Raises ActorError when it is protected."""

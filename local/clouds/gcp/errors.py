@@ -19,6 +19,14 @@ class PubSubUnreachableError(ActorError):
     """Pub/Sub does not answer; it is cut off, or it is down."""
 
 
+class ChangeStreamLostError(ActorError):
+    """A change stream's reading broke off; it may be tried again from its last token."""
+
+
+class ChangeStreamEndedError(ChangeStreamLostError):
+    """What follows a token of a change stream is no longer kept."""
+
+
 class StorageUnreachableError(ActorError):
     """Cloud Storage does not answer; it is cut off, or it is down."""
 

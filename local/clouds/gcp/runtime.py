@@ -6,11 +6,19 @@ from typing import Any
 from local.clouds.actor import Actor
 from local.clouds.context import CloudContext
 from local.clouds.gcp.bigtable import GC_POLICY_TYPE, GcPolicyActor, TableActor, TableAdmin
+from local.clouds.gcp.dataflow import JOB_TYPE, TEMPLATE, JobActor
 from local.clouds.gcp.functions import FunctionHost
+from local.clouds.gcp.keys import KEY_VERSION_TYPE, KeyVersionActor
 from local.clouds.gcp.pubsub import PubSub
 from local.clouds.gcp.push import PushDriver
+from local.clouds.gcp.schedules import JOB_TYPE as SCHEDULE_TYPE
+from local.clouds.gcp.schedules import ScheduleActor
+from local.clouds.gcp.spanner import DATABASE_TYPE, INSTANCE_TYPE, DatabaseActor, InstanceActor, SpannerAdmin
+from local.clouds.gcp.spanner_stream import TEMPLATE as SPANNER_TEMPLATE
+from local.clouds.gcp.spanner_stream import SpannerJobActor
 from local.clouds.gcp.spool import Spool
 from local.clouds.gcp.storage import BucketActor, BucketObjectActor, NotificationActor, Storage
+from local.clouds.gcp.templates import TemplateActor
 from local.clouds.gcp.topics import FUNCTION_TYPE, PushEndpoints, SubscriptionActor, TopicActor
 from local.clouds.gcp.triggers import FunctionActor
 
@@ -31,6 +39,16 @@ class Platform:
         self.spool = Spool(context.folder / "push.db", ground=str(context.ground.pid))
         self.driver = PushDriver(self.pubsub, self.spool)
         self.endpoints = PushEndpoints(context, self.host)
+        self.schedules = ScheduleActor(self.host)
+        self.keys = KeyVersionActor(context)
+        self.jobs = JobActor(
+            endpoints.bigtable, self.pubsub, self.storage, context.folder / "dataflow", ground=str(context.ground.pid)
+        )
+
+        self.spanner = SpannerAdmin(endpoints.spanner)
+        self.spanner_jobs = SpannerJobActor(
+            endpoints.spanner, self.pubsub, context.folder / "dataflow", ground=str(context.ground.pid)
+        )
 
     def actors(self) -> dict[str, Actor]:
         """Return the actor of every type that is more than a record here."""
@@ -43,19 +61,33 @@ class Platform:
             "gcp:pubsub/subscription:Subscription": SubscriptionActor(self.pubsub, self.driver, self.endpoints),
             "gcp:bigtable/table:Table": TableActor(self.tables, store),
             GC_POLICY_TYPE: GcPolicyActor(self.tables, store),
+            INSTANCE_TYPE: InstanceActor(self.spanner),
+            DATABASE_TYPE: DatabaseActor(self.spanner),
+            JOB_TYPE: TemplateActor({TEMPLATE: self.jobs, SPANNER_TEMPLATE: self.spanner_jobs}),
+            SCHEDULE_TYPE: self.schedules,
+            KEY_VERSION_TYPE: self.keys,
             FUNCTION_TYPE: FunctionActor(self.host, self.pubsub, self.storage, self.driver),
         }
 
     def statistics(self) -> Mapping[str, Any]:
         """Return what functions and push subscriptions have done since this process started."""
-        return {"functions": self.host.statistics(), "subscriptions": self.driver.statistics()}
+        return {
+            "functions": self.host.statistics(),
+            "subscriptions": self.driver.statistics(),
+            "schedules": self.schedules.statistics(),
+            "jobs": {**self.jobs.statistics(), **self.spanner_jobs.statistics()},
+        }
 
     async def stop(self) -> None:
-        """Stop deliveries first, then functions, then the connections."""
+        """Stop schedules, jobs and deliveries first, then functions, then the connections."""
+        await self.schedules.ticker.stop()
+        await self.jobs.stop()
+        await self.spanner_jobs.stop()
         await self.driver.stop()
         await self.host.stop()
         await self.endpoints.close()
         await self.storage.close()
         await self.pubsub.close()
         await self.tables.close()
+        await self.spanner.close()
         self.spool.close()

@@ -362,4 +362,72 @@ def _default_version(inputs: dict[str, object], latest: object) -> object:
     return latest if inputs.get("updateDefaultVersion") else inputs.get("defaultVersion", 1)
 
 
-BEHAVIOURS: list[Behaviour] = [*STORAGE, *MESSAGING, *FUNCTIONS, *IDENTITY, *NETWORK, *FLEET]
+def _master_secrets(scope: Scope) -> Any:
+    if not scope.inputs.get("manageMasterUserPassword"):
+        return None
+    secret = scope.render(_arn("secretsmanager", "secret:rds!cluster-{@token|uuid}-{@token|letters6}"))
+    return [
+        {
+            "secretArn": secret,
+            "secretStatus": "active",
+            "kmsKeyId": scope.render(_arn("kms", "alias/aws/secretsmanager")),
+        }
+    ]
+
+
+DATABASES = [
+    behaviour(
+        "aws:rds/cluster:Cluster",
+        "{clusterIdentifier}",
+        name=AutoName("clusterIdentifier", maximum=63, lowercase=True),
+        replace="clusterIdentifier engine databaseName masterUsername storageEncrypted dbSubnetGroupName region",
+        outputs=_tagged(
+            arn=_arn("rds", "cluster:{clusterIdentifier}"),
+            clusterResourceId="cluster-{@token|upper26}",
+            endpoint="{clusterIdentifier}.cluster-{@token|letters12}.{region,@region}.rds.amazonaws.com",
+            readerEndpoint="{clusterIdentifier}.cluster-ro-{@token|letters12}.{region,@region}.rds.amazonaws.com",
+            engineVersionActual="{engineVersion}",
+            masterUserSecrets=_master_secrets,
+        ),
+    ),
+    behaviour(
+        "aws:rds/clusterInstance:ClusterInstance",
+        "{identifier}",
+        name=AutoName("identifier", maximum=63, lowercase=True),
+        replace="identifier clusterIdentifier engine publiclyAccessible region",
+        outputs=_tagged(
+            arn=_arn("rds", "db:{identifier}"),
+            dbiResourceId="db-{@token|upper26}",
+            engineVersionActual="{engineVersion}",
+        ),
+    ),
+    behaviour(
+        "aws:rds/subnetGroup:SubnetGroup",
+        "{name}",
+        name=AutoName(maximum=255, lowercase=True),
+        replace="name region",
+        outputs=_tagged(arn=_arn("rds", "subgrp:{name}")),
+    ),
+    behaviour(
+        "aws:rds/clusterRoleAssociation:ClusterRoleAssociation",
+        "{dbClusterIdentifier},{roleArn}",
+        replace="dbClusterIdentifier featureName roleArn region",
+        outputs=_regional(),
+    ),
+    behaviour(
+        "aws:scheduler/schedule:Schedule",
+        "{groupName,=default}/{name}",
+        name=AutoName(maximum=64),
+        replace="name groupName region",
+        outputs=_regional(arn=_arn("scheduler", "schedule/{groupName,=default}/{name}")),
+    ),
+    behaviour(
+        "aws:lambda/invocation:Invocation",
+        "{functionName}_{@token|hex32}",
+        replace="functionName qualifier input triggers region",
+        # What a function answers is not known before it has run; the cloud's answer has it, and it stays.
+        outputs=_regional(result=lambda scope: scope.old_outputs.get("result") or (scope.get("@token") and "{}")),
+    ),
+]
+
+BEHAVIOURS: list[Behaviour] = [*STORAGE, *MESSAGING, *FUNCTIONS, *DATABASES, *IDENTITY, *NETWORK, *FLEET]

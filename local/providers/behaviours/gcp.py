@@ -109,6 +109,15 @@ MESSAGING = [
     ),
 ]
 
+SECRETS = [
+    _member(
+        "gcp:secretmanager/secretIamMember:SecretIamMember",
+        _PROJECT + "/secrets/{secretId|last}",
+        parents="secretId project",
+        project="{project,@project}",
+    ),
+]
+
 _INSTANCE = _PROJECT + "/instances/{instance|last}"
 _INSTANCE_NAME = _PROJECT + "/instances/{instanceName|last}"
 
@@ -197,6 +206,47 @@ FUNCTIONS = [
     ),
 ]
 
+_SPANNER = "{project,@project}/{instance|last}/{name}"
+
+SPANNER = [
+    behaviour(
+        "gcp:spanner/instance:Instance",
+        "{project,@project}/{name}",
+        name=AutoName(maximum=30, lowercase=True),
+        replace="name project config",
+        outputs=_outputs(labels=True, state="READY"),
+    ),
+    behaviour(
+        "gcp:spanner/database:Database",
+        _SPANNER,
+        name=AutoName(maximum=30, lowercase=True),
+        replace="name project instance databaseDialect encryptionConfig",
+        outputs=_outputs(state="READY"),
+    ),
+    _member(
+        "gcp:spanner/databaseIAMMember:DatabaseIAMMember",
+        "{project,@project}/{instance|last}/{database|last}",
+        parents="instance database project",
+        project="{project,@project}",
+    ),
+]
+
+DATAFLOW = [
+    behaviour(
+        "gcp:dataflow/flexTemplateJob:FlexTemplateJob",
+        "{@token|digits20}",
+        name=NAME,
+        replace="project region",
+        outputs=_outputs(
+            labels=True,
+            region="{region,@region}",
+            jobId="{@id}",
+            state="JOB_STATE_RUNNING",
+            type="JOB_TYPE_STREAMING",
+        ),
+    ),
+]
+
 _EMAIL = "{accountId}@{project,@project}.iam.gserviceaccount.com"
 _POOL = "/locations/global/workloadIdentityPools/{workloadIdentityPoolId}"
 _POOL_PROVIDER = _POOL + "/providers/{workloadIdentityPoolProviderId}"
@@ -216,6 +266,12 @@ IDENTITY = [
     ),
     _member("gcp:serviceaccount/iAMMember:IAMMember", "{serviceAccountId}", parents="serviceAccountId"),
     _member("gcp:projects/iAMMember:IAMMember", "{project}", parents="project"),
+    behaviour(
+        "gcp:projects/iAMCustomRole:IAMCustomRole",
+        _PROJECT + "/roles/{roleId}",
+        replace="roleId project",
+        outputs=_outputs(name=_PROJECT + "/roles/{roleId}", deleted=lambda _: False),
+    ),
     behaviour(
         "gcp:projects/service:Service", "{project,@project}/{service}", replace="project service", outputs=_outputs()
     ),
@@ -246,6 +302,24 @@ IDENTITY = [
         outputs={"effectiveLabels": merged_tags("labels"), "pulumiLabels": merged_tags("labels")},
     ),
     _member("gcp:kms/cryptoKeyIAMMember:CryptoKeyIAMMember", "{cryptoKeyId}", parents="cryptoKeyId"),
+    behaviour(
+        "gcp:kms/cryptoKeyVersion:CryptoKeyVersion",
+        # Google numbers the versions of a key; here a version is told by the resource that makes it.
+        "{cryptoKey}/cryptoKeyVersions/{@token|digits6}",
+        replace="cryptoKey externalProtectionLevelOptions",
+        outputs={
+            "name": "{@id}",
+            "algorithm": "EC_SIGN_P256_SHA256",
+            "protectionLevel": "SOFTWARE",
+        },
+    ),
+    behaviour(
+        "gcp:cloudscheduler/job:Job",
+        _PROJECT + "/locations/{region,@region}/jobs/{name}",
+        name=NAME,
+        replace="name project region",
+        outputs=_outputs(region="{region,@region}", state="ENABLED"),
+    ),
 ]
 
 NETWORK = [
@@ -374,8 +448,11 @@ CERTIFICATES = [
 BEHAVIOURS: list[Behaviour] = [
     *STORAGE,
     *MESSAGING,
+    *SECRETS,
     *BIGTABLE,
     *FUNCTIONS,
+    *SPANNER,
+    *DATAFLOW,
     *IDENTITY,
     *NETWORK,
     *FLEET,
