@@ -1,0 +1,1 @@
+"""The bridge: any SQS queue to a Pub/Sub topic and back."""

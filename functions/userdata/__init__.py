@@ -1,0 +1,1 @@
+"""User data: tables of Aurora PostgreSQL and Spanner kept alike, in both directions."""
