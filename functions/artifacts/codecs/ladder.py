@@ -1,0 +1,255 @@
+"""Which codec a tensor is written with, and a tensor as its blocks.
+
+The ladder, from the cheapest rung down; the first three need a parent of the same dtype and shape:
+
+    reference   a block that equals its parent's (a tensor that the far side has whole is not sent at all: the planner's work)
+    delta       residuals against the parent (delta.py), any dtype that is known
+    XOR         difference in byte planes (general.py)
+    floats      exponents without a parent (planes.py)
+    planes      byte planes (general.py), for integers
+    chunks      content-defined chunks against a parent of any size (chunks.py), for opaque bytes
+    zstd, raw   when nothing else pays
+
+The choice is made on a sample from the tensor's middle. What a rung saves on the sample decides, never whether it can be read:
+every block falls to raw by itself when its codec does not pay, so a wrong parent or a poor sample costs bytes only.
+
+A tensor as bytes, integers little-endian:
+
+    version   1 byte, 1
+    codec     1 byte, what was chosen; for people, as every block says what it is
+    dtype     1 byte, code of layouts.py; 0 for opaque bytes
+    block     4 bytes, bytes of the tensor in a block; the last may have less
+    size      8 bytes, bytes of the tensor
+    lengths   4 bytes for each block, its size as written
+    blocks    blocks.py
+
+Blocks are independent: encoded and decoded in parallel, in any order. The kernel takes, beside a block's bytes, 4 bytes a number,
+twice the block's bytes and 2 MiB to encode (18 MiB for 4 MiB of BF16, 26 MiB for single bytes) and 4 MiB to decode.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from functions.artifacts.codecs import blocks, chunks
+from functions.artifacts.codecs.blocks import HEADER, Codec, Shape
+from functions.artifacts.codecs.chunks import ParentIndex
+from functions.artifacts.codecs.errors import CodecError, DamagedBlockError, UnknownCodecError
+from functions.artifacts.codecs.general import Bytes
+from functions.artifacts.codecs.layouts import LAYOUTS, Kind, Layout
+
+VERSION = 1
+OPAQUE = 0
+# Larger blocks share distributions over more numbers, smaller ones bound memory: 4 MiB is within a percent of whole tensors.
+BLOCK_BYTES = 4 * 1024 * 1024
+BLOCK_RANGE = (4 * 1024, blocks.MOST_BLOCK_BYTES)
+SAMPLE_BYTES = 1024 * 1024
+# Of small tensors a sixteenth is looked at, or the choice would take longer than the work.
+SAMPLE_SHARE = 16
+LEAST_SAMPLE_BYTES = 16 * 1024
+# Below this saving the time to decode outweighs the bytes.
+WORTHWHILE = 0.97
+# A delta this small leaves nothing for a rung below that knows less.
+CONVINCING = 0.5
+# A stretch of a row with one scale: shorter follows the scale closer and costs more classes. Measured best on encoders.
+STRETCH = 128
+LEAST_STRETCH = 32
+
+T = TypeVar("T")
+
+_HEAD = struct.Struct("<BBBIQ")
+_LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """How a tensor will be written: blocks of `block_bytes`, each encoded by `encode_block` whenever and wherever one likes."""
+
+    codec: Codec
+    dtype: str
+    shape: Shape
+    child: memoryview
+    parent: memoryview | None
+    index: ParentIndex | None
+    block_bytes: int
+
+    @property
+    def count(self) -> int:
+        """How many blocks there are."""
+        return -(-len(self.child) // self.block_bytes)
+
+    def encode_block(self, number: int) -> bytes:
+        """Return a block; its time goes with its bytes, and threads do not wait for each other in it."""
+        begin = number * self.block_bytes
+        span = slice(begin, begin + self.block_bytes)
+        same_range = self.parent[span] if self.parent is not None else None
+        return blocks.encode_block(self.codec, self.child[span], self.index or same_range, self.shape)
+
+
+def plan_tensor(
+    child: Bytes,
+    parent: Bytes | None,
+    dtype: str,
+    shape: Sequence[int],
+    *,
+    codec: Codec | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> TensorPlan:
+    """Choose how to write a tensor.
+
+    `parent`: the bytes of the parent's tensor of this name, dtype and shape; for opaque bytes, any older version of them; else
+    None. `codec` overrides the choice. Raises CodecError for bytes that are no whole numbers of the dtype.
+    """
+    if not BLOCK_RANGE[0] <= block_bytes <= BLOCK_RANGE[1] or block_bytes % 8:
+        raise CodecError(
+            f"blocks of {block_bytes} bytes: {BLOCK_RANGE[0]} to {BLOCK_RANGE[1]} in steps of 8 are possible"
+        )
+    layout = LAYOUTS.get(dtype)
+    numbers = Shape(layout, stretch_of(shape))
+    view = memoryview(child).cast("B")
+    older = None if parent is None else memoryview(parent).cast("B")
+    if layout is not None and len(view) % layout.width:
+        raise CodecError(f"{len(view)} bytes are no whole numbers of {dtype}")
+    if layout is not None and older is not None and len(older) != len(view):
+        raise CodecError(
+            f"parent has {len(older)} bytes, the child {len(view)}: give the tensor of the same shape, or none"
+        )
+    index = chunks.index_of(older) if layout is None and older is not None else None
+    chosen = codec if codec is not None else _choose(view, older, index, numbers)
+    index = index if chosen is Codec.CHUNKS else None
+    return TensorPlan(chosen, dtype, numbers, view, older if layout is not None else None, index, block_bytes)
+
+
+def encode_tensor(
+    child: Bytes,
+    parent: Bytes | None,
+    dtype: str,
+    shape: Sequence[int],
+    *,
+    codec: Codec | None = None,
+    block_bytes: int = BLOCK_BYTES,
+    executor: Executor | None = None,
+) -> bytes:
+    """Return a tensor as bytes; arguments as in `plan_tensor`. With an executor of threads, blocks are encoded side by side."""
+    plan = plan_tensor(child, parent, dtype, shape, codec=codec, block_bytes=block_bytes)
+    return assemble(plan, list(_map(executor, plan.encode_block, range(plan.count))))
+
+
+def assemble(plan: TensorPlan, encoded: Sequence[bytes]) -> bytes:
+    """Return the tensor's bytes from all its blocks, in order."""
+    layout = plan.shape.layout
+    head = _HEAD.pack(VERSION, plan.codec, layout.code if layout else OPAQUE, plan.block_bytes, len(plan.child))
+    return b"".join((head, *(_LENGTH.pack(len(block)) for block in encoded), *encoded))
+
+
+@dataclass(frozen=True)
+class EncodedTensor:
+    """A tensor's bytes, taken apart and checked for sizes; nothing is decoded yet."""
+
+    codec: int
+    layout: Layout | None
+    block_bytes: int
+    size: int
+    blocks: tuple[memoryview, ...]
+
+    def decode_block(self, number: int, parent: Bytes | None) -> Bytes:
+        """Return a block's bytes; `parent` as for the encoder, all of it. Errors as of blocks.decode_block."""
+        begin = number * self.block_bytes
+        end = min(begin + self.block_bytes, self.size)
+        older = memoryview(parent).cast("B") if parent is not None else None
+        same_range = older[begin:end] if older is not None and len(older) == self.size else None
+        return blocks.decode_block(self.blocks[number], end - begin, same_range, older, Shape(self.layout, STRETCH))
+
+
+def open_tensor(data: Bytes, size: int, dtype: str) -> EncodedTensor:
+    """Take a tensor's bytes apart, `size` and `dtype` being what the manifest says.
+
+    Raises DamagedBlockError or UnknownCodecError; memory is taken for the table of blocks only, and that is in `data`.
+    """
+    view = memoryview(data).cast("B")
+    if len(view) < _HEAD.size:
+        raise DamagedBlockError(f"{len(view)} bytes are no encoded tensor")
+    version, codec, code, block_bytes, claimed = _HEAD.unpack_from(view)
+    if version != VERSION:
+        raise UnknownCodecError(f"tensor has format {version}, this release reads {VERSION}. Upgrade it first")
+    layout = LAYOUTS.get(dtype)
+    if code != (layout.code if layout else OPAQUE) or claimed != size:
+        raise DamagedBlockError(f"tensor holds {claimed} bytes of dtype {code}, not {size} bytes of {dtype}")
+    if not BLOCK_RANGE[0] <= block_bytes <= BLOCK_RANGE[1] or block_bytes % 8:
+        raise DamagedBlockError(f"tensor has blocks of {block_bytes} bytes")
+    count = -(-size // block_bytes)
+    if count * (_LENGTH.size + HEADER.size) > len(view) - _HEAD.size:
+        raise DamagedBlockError(f"{len(view)} bytes cannot hold {count} blocks")
+    table = view[_HEAD.size : _HEAD.size + count * _LENGTH.size]
+    position = _HEAD.size + len(table)
+    found: list[memoryview] = []
+    for (length,) in _LENGTH.iter_unpack(table):
+        if length > len(view) - position:
+            raise DamagedBlockError(f"block {len(found)} claims {length} bytes, {len(view) - position} are left")
+        found.append(view[position : position + length])
+        position += length
+    if position != len(view):
+        raise DamagedBlockError(f"{len(view) - position} bytes follow the last block")
+    return EncodedTensor(codec, layout, block_bytes, size, tuple(found))
+
+
+def decode_tensor(
+    data: Bytes, parent: Bytes | None, dtype: str, size: int, *, executor: Executor | None = None
+) -> bytearray:
+    """Return a tensor's `size` bytes; `parent` and `dtype` as for the encoder. Errors as of open_tensor and blocks."""
+    encoded = open_tensor(data, size, dtype)
+    child = bytearray(size)
+
+    def fill(number: int) -> None:
+        block = encoded.decode_block(number, parent)
+        begin = number * encoded.block_bytes
+        child[begin : begin + len(block)] = block
+
+    for _ in _map(executor, fill, range(len(encoded.blocks))):
+        pass
+    return child
+
+
+def stretch_of(shape: Sequence[int]) -> int:
+    """Return how many numbers share a scale: about 128 and a divisor of the row, where the row has one."""
+    row = shape[-1] if len(shape) > 1 else 0
+    if row > STRETCH:
+        parts = -(-row // STRETCH)
+        return row // parts if row % parts == 0 else STRETCH
+    return row if row >= LEAST_STRETCH else STRETCH
+
+
+def _map(executor: Executor | None, work: Callable[[int], T], numbers: Iterable[int]) -> Iterable[T]:
+    return executor.map(work, numbers) if executor else map(work, numbers)
+
+
+def _choose(child: memoryview, parent: memoryview | None, index: ParentIndex | None, shape: Shape) -> Codec:
+    """Return the codec that makes the sample smallest; RAW if none is worth it."""
+    size = min(len(child), SAMPLE_BYTES, max(LEAST_SAMPLE_BYTES, len(child) // SAMPLE_SHARE)) // 8 * 8 or len(child)
+    begin = (len(child) - size) // 2 // 8 * 8
+    span = slice(begin, begin + size)
+    sample, older = child[span], parent[span] if parent is not None and index is None else None
+    if not size or (older is not None and blocks.are_equal(sample, older)):
+        # What is not like the sample will show in its block.
+        return Codec.DELTA if older is not None else Codec.RAW
+    best, smallest = Codec.RAW, WORTHWHILE * size
+    for codec in _rungs(shape.layout, older is not None, index is not None):
+        if best in (Codec.DELTA, Codec.XOR) and codec not in (Codec.DELTA, Codec.XOR) and smallest < CONVINCING * size:
+            break
+        length = len(blocks.encode_block(codec, sample, index or older, shape))
+        if length < smallest:
+            best, smallest = codec, length
+    return best
+
+
+def _rungs(layout: Layout | None, has_parent: bool, has_index: bool) -> list[Codec]:
+    if layout is None:
+        return [Codec.CHUNKS, Codec.ZSTD] if has_index else [Codec.ZSTD]
+    rungs = [Codec.DELTA, Codec.XOR] if has_parent else []
+    if layout.kind is Kind.FLOAT:
+        rungs.append(Codec.FLOATS)
+    if layout.width > 1:
+        rungs.append(Codec.PLANES)
+    return [*rungs, Codec.ZSTD]

@@ -1,0 +1,183 @@
+"""The compiled form of the float codecs: found, checked and called here; where there is none, NumPy writes the same bytes.
+
+The library is looked for in the file that LIFEBOAT_KERNEL names, then beside this module as liblifeboat-<machine>.so, which is
+where it lies in a function's archive. It is never built here: that needs a compiler, and a function has none. Calls release the
+interpreter's lock, so threads use all cores.
+"""
+
+import ctypes
+import functools
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from functions.artifacts.codecs.errors import DamagedBlockError, KernelError
+
+ENVIRONMENT = "LIFEBOAT_KERNEL"
+# For people who must do without compiled code, and for tests of the other form.
+OFF = "off"
+INTERFACE = 1
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("coding.h", "lifeboat.c", "numbers.h"))
+
+_OUT_OF_MEMORY = -1
+_NO_ROOM = -2
+_TOO_MANY_EXPONENTS = -4
+
+Bytes = bytes | bytearray | memoryview
+# Kind, width in bytes, exponent bits and mantissa bits of a number.
+Numbers = tuple[int, int, int, int]
+
+
+class Kernel:
+    """The functions of a loaded library. A result of None means: not smaller than the numbers as they are."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            library = ctypes.CDLL(str(path.absolute()))
+            interface = library.lifeboat_interface
+        except (OSError, AttributeError) as error:
+            raise KernelError(
+                f"compiled kernel {path} cannot be loaded: {error}. Build it again with ./lifeboat local up"
+            ) from error
+        interface.restype = ctypes.c_int64
+        if interface() != INTERFACE:
+            raise KernelError(f"compiled kernel {path} is of another release. Build it again with ./lifeboat local up")
+        self.path = path
+        buffer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+        self._delta_encode = _declared(
+            library.lifeboat_delta_encode, buffer, buffer, size, number, number, number, number, size, buffer, size
+        )
+        self._delta_decode = _declared(
+            library.lifeboat_delta_decode, buffer, size, buffer, size, number, number, number, number, buffer
+        )
+        self._floats_encode = _declared(
+            library.lifeboat_floats_encode, buffer, size, number, number, number, size, buffer, size
+        )
+        self._floats_decode = _declared(
+            library.lifeboat_floats_decode, buffer, size, size, number, number, number, buffer
+        )
+        self._cuts = _declared(library.lifeboat_cuts, buffer, size, buffer, number, size, size, buffer, size)
+
+    def delta_encode(self, child: Bytes, parent: Bytes, numbers: Numbers, stretch: int) -> bytes | None:
+        """Return the payload of codecs/delta.py, or None if it is larger than the child."""
+        payload = bytearray(len(child))
+        keep, of_child = _address(child)
+        keep_parent, of_parent = _address(parent)
+        keep_payload, out = _address(payload)
+        count = len(child) // numbers[1]
+        size = self._delta_encode(of_child, of_parent, count, *numbers, stretch, out, len(payload))
+        del keep, keep_parent, keep_payload
+        return _written(size, payload)
+
+    def delta_decode(self, payload: Bytes, parent: Bytes, numbers: Numbers, child: memoryview) -> None:
+        """Fill `child`, as large as the parent, from a payload of codecs/delta.py; DamagedBlockError if none wrote it."""
+        keep, source = _address(payload)
+        keep_parent, of_parent = _address(parent)
+        keep_child, out = _address(child)
+        count = len(parent) // numbers[1]
+        result = self._delta_decode(source, len(payload), of_parent, count, *numbers, out)
+        del keep, keep_parent, keep_child
+        _check(result)
+
+    def floats_encode(self, child: Bytes, numbers: Numbers, stretch: int) -> bytes | None:
+        """Return the payload of codecs/planes.py, or None if it is larger than the child or cannot be."""
+        payload = bytearray(len(child))
+        keep, of_child = _address(child)
+        keep_payload, out = _address(payload)
+        size = self._floats_encode(of_child, len(child) // numbers[1], *numbers[1:], stretch, out, len(payload))
+        del keep, keep_payload
+        return _written(size, payload)
+
+    def floats_decode(self, payload: Bytes, numbers: Numbers, child: memoryview) -> None:
+        """Fill `child` from a payload of codecs/planes.py; DamagedBlockError if none wrote it."""
+        keep, source = _address(payload)
+        keep_child, out = _address(child)
+        result = self._floats_decode(source, len(payload), len(child) // numbers[1], *numbers[1:], out)
+        del keep, keep_child
+        _check(result)
+
+    def cuts(self, data: memoryview, gear: bytes, bits: int, least: int, most: int) -> list[int]:
+        """Return the ends of the chunks of codecs/chunks.py."""
+        room = len(data) // least + 2
+        ends = (ctypes.c_uint64 * room)()
+        keep, source = _address(data)
+        keep_gear, table = _address(gear)
+        found = self._cuts(source, len(data), table, bits, least, most, ctypes.addressof(ends), room)
+        del keep, keep_gear
+        _check(found)
+        return ends[:found]
+
+
+def find() -> Path | None:
+    """Return where the library is, or None. A file that the environment names must exist: KernelError if it does not."""
+    named = os.environ.get(ENVIRONMENT)
+    if named == OFF:
+        return None
+    if named:
+        if not Path(named).is_file():
+            raise KernelError(f"{ENVIRONMENT} names {named}, which is no file. Unset it, or set it to `{OFF}`")
+        return Path(named)
+    beside = Path(__file__).with_name(file_name(platform.machine()))
+    return beside if beside.is_file() else None
+
+
+def file_name(machine: str) -> str:
+    """Return the library's file name for a machine as `platform.machine` names it (x86_64, aarch64)."""
+    return f"liblifeboat-{machine}.so"
+
+
+def load() -> Kernel | None:
+    """Return the kernel of this machine, or None where NumPy takes its place."""
+    path = find()
+    return _loaded(path) if path and _is_suitable() else None
+
+
+@functools.cache
+def _is_suitable() -> bool:
+    """Tell whether the processor knows the instructions that a build for x86_64 uses; elsewhere there is one kind."""
+    information = Path("/proc/cpuinfo")
+    if platform.machine() != "x86_64" or not information.exists():
+        return True
+    flags = next((line for line in information.read_text().splitlines() if line.startswith("flags")), "")
+    return {"avx2", "bmi2"} <= set(flags.split())
+
+
+@functools.cache
+def _loaded(path: Path) -> Kernel:
+    return Kernel(path)
+
+
+def _declared(function: Any, *arguments: Any) -> Any:
+    function.argtypes = arguments
+    function.restype = ctypes.c_int64
+    return function
+
+
+def _address(data: Bytes) -> tuple[Any, int]:
+    """Return what keeps the memory in place while it is used, and its address."""
+    view = memoryview(data)
+    if view.readonly:
+        # ctypes takes addresses of writable memory only; of a bytes object this is the documented way.
+        source = view.obj if isinstance(view.obj, bytes) and view.nbytes == len(view.obj) else bytes(view)
+        return source, ctypes.cast(ctypes.c_char_p(source), ctypes.c_void_p).value or 0
+    if not view.nbytes:
+        return view, 0
+    array = (ctypes.c_char * view.nbytes).from_buffer(view)
+    return array, ctypes.addressof(array)
+
+
+def _written(size: int, payload: bytearray) -> bytes | None:
+    if size in (_NO_ROOM, _TOO_MANY_EXPONENTS):
+        return None
+    _check(size)
+    return bytes(memoryview(payload)[:size])
+
+
+def _check(result: int) -> None:
+    if result == _OUT_OF_MEMORY:
+        raise KernelError("the kernel could not get the few megabytes that a block takes. Give the process more memory")
+    if result < 0:
+        raise DamagedBlockError(
+            "block holds what no encoder writes: it was damaged or made up. Fetch or encode it again"
+        )

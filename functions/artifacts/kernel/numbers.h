@@ -1,0 +1,227 @@
+/* Loops over numbers of one width: included once for each, with NUMBER (its unsigned type) and WIDTH (its bytes) defined. Without
+   branches and calls, so that compilers make vector code of them. */
+
+#define JOIN_(name, width) name##_##width
+#define JOIN(name, width) JOIN_(name, width)
+#define NAMED(name) JOIN(name, WIDTH)
+
+/* Numbers come from anywhere in a file. */
+typedef NUMBER __attribute__((aligned(1), may_alias)) NAMED(Loose);
+
+/* All bits set if the top bit is, else zero. */
+ALWAYS_INLINE NUMBER NAMED(sign_mask)(NUMBER value) { return (NUMBER)(0 - (value >> (8 * WIDTH - 1))); }
+
+ALWAYS_INLINE NUMBER NAMED(residual)(NUMBER child, NUMBER parent, const Order *order) {
+    const NUMBER top = (NUMBER)order->top, flip = (NUMBER)order->flip, align = (NUMBER)order->align;
+    NUMBER sign = NAMED(sign_mask)(parent), mask = sign & align;
+    NUMBER from = child ^ (top | (NAMED(sign_mask)(child) & flip)), to = parent ^ (top | (sign & flip));
+    return (NUMBER)(((NUMBER)(from - to) ^ mask) - mask);
+}
+
+ALWAYS_INLINE NUMBER NAMED(magnitude)(NUMBER residual) {
+    NUMBER mask = NAMED(sign_mask)(residual);
+    return (NUMBER)((residual ^ mask) - mask);
+}
+
+/* The largest exponent that is not all ones. */
+static unsigned NAMED(reference)(const uint8_t *parent, size_t count, const Layout *layout) {
+    const NAMED(Loose) *numbers = (const void *)parent;
+    /* In place, as a shift by a variable keeps compilers from vector code for narrow numbers; and one more than it is, so that
+       all ones become zero. */
+    const NUMBER most = (NUMBER)(layout->exponent_mask << layout->mantissa_bits);
+    const NUMBER one = (NUMBER)((UINT64_C(1) << layout->mantissa_bits) & most);
+    NUMBER found = 0;
+    for (size_t at = 0; at < count; at++) {
+        NUMBER exponent = (NUMBER)((numbers[at] & most) + one) & most;
+        found = exponent > found ? exponent : found;
+    }
+    return found ? (unsigned)((NUMBER)(found - one) >> layout->mantissa_bits) : 0;
+}
+
+/* The exponent index of each number. */
+static void NAMED(indices)(const uint8_t *parent, size_t count, const Layout *layout, unsigned reference, uint8_t *indices) {
+    const NAMED(Loose) *numbers = (const void *)parent;
+    const NUMBER most = (NUMBER)layout->exponent_mask, top = (NUMBER)reference;
+    const int low = layout->mantissa_bits;
+    if (!most) {
+        memset(indices, 0, count);
+        return;
+    }
+    for (size_t at = 0; at < count; at++) {
+        NUMBER exponent = (NUMBER)(numbers[at] >> low) & most;
+        NUMBER distance = exponent > top ? 0 : (NUMBER)(top - exponent);
+        indices[at] = (uint8_t)(INDICES - 1 - (distance < INDICES ? distance : INDICES - 1));
+    }
+}
+
+/* Residuals and magnitudes; and symbols that are right below the first with extra bits, and that one or above else. */
+static void NAMED(differences)(const uint8_t *child, const uint8_t *parent, size_t count, const Order *order,
+                               NUMBER *restrict residuals, NUMBER *restrict magnitudes, uint8_t *restrict symbols) {
+    const NAMED(Loose) *children = (const void *)child, *parents = (const void *)parent;
+    const Order copy = *order;
+    for (size_t at = 0; at < count; at++) {
+        residuals[at] = NAMED(residual)(children[at], parents[at], &copy);
+        magnitudes[at] = NAMED(magnitude)(residuals[at]);
+    }
+    for (size_t at = 0; at < count; at++) {
+#if WIDTH == 1
+        NUMBER bounded = magnitudes[at];
+#else
+        NUMBER bounded = magnitudes[at] < FIRST_SHIFTED(WIDTH) ? magnitudes[at] : FIRST_SHIFTED(WIDTH);
+#endif
+        symbols[at] = (uint8_t)(2 * bounded - (residuals[at] >> (8 * WIDTH - 1)));
+    }
+}
+
+/* The sum of the magnitudes at the scale of the reference exponent. */
+static uint64_t NAMED(scaled_sum)(const NUMBER *magnitudes, const uint8_t *indices, size_t count, int integers) {
+    const unsigned bits = WIDTH < 4 ? NARROW_SCALE_BITS : WIDE_SCALE_BITS;
+    const NUMBER most = (NUMBER)(WIDTH < 4 ? UINT16_MAX : UINT32_MAX >> WIDE_SCALE_BITS);
+    const unsigned none = integers ? 0 : INDICES - 1;
+    uint64_t sum = 0;
+    for (size_t at = 0; at < count; at++) {
+        uint32_t bounded = (uint32_t)(magnitudes[at] < most ? magnitudes[at] : most) << bits;
+        uint32_t distance = none - indices[at];
+        sum += bounded >> (distance < 31 ? distance : 31);
+    }
+    return sum;
+}
+
+/* The children of parents with these residuals. */
+static void NAMED(children)(const NUMBER *restrict residuals, const uint8_t *restrict parent, size_t count, const Order *order,
+                            uint8_t *restrict child) {
+    NAMED(Loose) *children = (void *)child;
+    const NAMED(Loose) *parents = (const void *)parent;
+    const NUMBER top = (NUMBER)order->top, flip = (NUMBER)order->flip, align = (NUMBER)order->align;
+    for (size_t at = 0; at < count; at++) {
+        NUMBER sign = NAMED(sign_mask)(parents[at]), mask = sign & align;
+        NUMBER residual = (NUMBER)((residuals[at] ^ mask) - mask);
+        NUMBER value = (NUMBER)((parents[at] ^ (top | (sign & flip))) + residual);
+        children[at] = value ^ (top | ((NUMBER)~NAMED(sign_mask)(value) & flip));
+    }
+}
+
+/* Fill symbols, exponent indices (as contexts) and extra bits; see split_numbers. */
+static void NAMED(split_numbers)(const uint8_t *child, const uint8_t *parent, size_t count, const Layout *layout,
+                                 const Order *order, size_t stretch, const uint64_t *frequent, int favourites,
+                                 Workspace *work, BitWriter *writer, uint32_t members[SCALES][INDICES]) {
+    const unsigned reference = NAMED(reference)(parent, count, layout);
+    NUMBER residuals[MOST_STRETCH], magnitudes[MOST_STRETCH];
+    for (size_t begin = 0, row = 0; begin < count; begin += stretch, row++) {
+        size_t number = count - begin < stretch ? count - begin : stretch;
+        uint8_t *symbols = work->symbols + begin, *indices = work->contexts + begin;
+        NAMED(differences)(child + begin * WIDTH, parent + begin * WIDTH, number, order, residuals, magnitudes, symbols);
+        NAMED(indices)(parent + begin * WIDTH, number, layout, reference, indices);
+        uint64_t sum = NAMED(scaled_sum)(magnitudes, indices, number, !layout->exponent_mask);
+        NUMBER any = 0;
+        for (size_t at = 0; at < number; at++) any |= magnitudes[at];
+        unsigned scale = any ? 1 + highest_bit(sum / number) : 0;
+        work->classes[row] = (uint8_t)scale;
+        for (size_t at = 0; at < number; at += COUNTED_STEP) members[scale][indices[at]]++;
+        if (WIDTH == 1) continue;
+        for (size_t first = 0; first < number; first += 8) {
+            uint64_t eight = 0, marks;
+            memcpy(&eight, symbols + first, number - first < 8 ? number - first : 8);
+            /* The top bit of each byte that is at least the first symbol with extra bits; none is above twice 8. */
+            marks = (eight + EACH_BYTE * (128 - 2 * FIRST_SHIFTED(WIDTH) + 1)) & (EACH_BYTE * 128);
+            for (; marks; marks &= marks - 1) {
+                size_t at = first + (size_t)(__builtin_ctzll(marks) >> 3);
+                uint64_t magnitude = magnitudes[at];
+                unsigned shift = highest_bit(magnitude) - MANTISSA_IN_NUMBER(WIDTH);
+                unsigned symbol = 2 * (unsigned)((shift << MANTISSA_IN_NUMBER(WIDTH)) + (magnitude >> shift));
+                symbols[at] = (uint8_t)(symbol - (unsigned)(residuals[at] >> (8 * WIDTH - 1)));
+                int place = 0;
+                while (place < favourites && frequent[place] != residuals[at]) place++;
+                if (place < favourites) {
+                    symbols[at] = (uint8_t)(ALPHABET(WIDTH) + place);
+                } else {
+                    put_field(writer, magnitude & ((UINT64_C(1) << shift) - 1), shift);
+                }
+            }
+        }
+    }
+}
+
+/* The most frequent residuals with extra bits, the most frequent first, ties by value; their number. */
+static int NAMED(find_frequent)(const uint8_t *child, const uint8_t *parent, size_t count, const Order *order,
+                                uint64_t frequent[MOST_FREQUENT]) {
+    if (WIDTH < 4) return 0;
+    const NAMED(Loose) *children = (const void *)child, *parents = (const void *)parent;
+    uint64_t samples[MOST_SAMPLES];
+    size_t number = 0, step = (count + MOST_SAMPLES - 1) / MOST_SAMPLES;
+    for (size_t at = 0; at < count; at += step) {
+        NUMBER residual = NAMED(residual)(children[at], parents[at], order);
+        if (NAMED(magnitude)(residual) >= FIRST_SHIFTED(WIDTH)) samples[number++] = residual;
+    }
+    return most_frequent(samples, number, frequent);
+}
+
+/* Turn symbols, and the extra bits that belong to them, into residuals. */
+static int NAMED(join_numbers)(const uint8_t *symbols, size_t count, const Meaning *meanings, BitReader *extra,
+                               NUMBER *residuals) {
+    if (WIDTH >= 4) {
+        /* Most have extra bits. */
+        for (size_t at = 0; at < count; at++) {
+            const Meaning meaning = meanings[symbols[at]];
+            uint64_t bits;
+            if (!get_field(extra, meaning.shift, &bits)) return DAMAGED;
+            residuals[at] = (NUMBER)(meaning.negative ? meaning.base - bits : meaning.base + bits);
+        }
+        return 0;
+    }
+    for (size_t at = 0; at < count; at++) residuals[at] = (NUMBER)meanings[symbols[at]].base;
+    if (WIDTH == 1) return 0;
+    for (size_t first = 0; first < count; first += 8) {
+        uint64_t eight = 0, marks;
+        memcpy(&eight, symbols + first, count - first < 8 ? count - first : 8);
+        /* As in split_numbers, but symbols reach up to 255 here: those with the top bit set are marked by it. */
+        marks = ((eight & (EACH_BYTE * 127)) + EACH_BYTE * (128 - 2 * FIRST_SHIFTED(WIDTH) + 1)) | eight;
+        for (marks &= EACH_BYTE * 128; marks; marks &= marks - 1) {
+            size_t at = first + (size_t)(__builtin_ctzll(marks) >> 3);
+            const Meaning *meaning = &meanings[symbols[at]];
+            uint64_t bits;
+            if (!get_field(extra, meaning->shift, &bits)) return DAMAGED;
+            residuals[at] = (NUMBER)(meaning->negative ? residuals[at] - bits : residuals[at] + bits);
+        }
+    }
+    return 0;
+}
+
+static int NAMED(decode_numbers)(Input *input, const uint8_t *parent, size_t count, const Layout *layout, const Order *order,
+                                 size_t stretch, const Pools *pools, const Tables *tables, const Meaning *meanings,
+                                 uint8_t *child) {
+    const unsigned reference = NAMED(reference)(parent, count, layout);
+    uint8_t cells[CLASSES][INDICES];
+    uint8_t contexts[CHUNK], symbols[CHUNK];
+    NUMBER residuals[CHUNK];
+    SymbolReader reader;
+    fill_cells(pools, cells);
+    if (open_symbols(input, count, &reader)) return DAMAGED;
+    BitReader extra = {input->data, 0, (uint64_t)input->size * 8};
+    size_t row = 0, left = stretch;
+    for (size_t begin = 0; begin < count; begin += CHUNK) {
+        size_t number = count - begin < CHUNK ? count - begin : CHUNK;
+        NAMED(indices)(parent + begin * WIDTH, number, layout, reference, contexts);
+        for (size_t at = 0; at < number;) {
+            const uint8_t *of_class = cells[tables->classes[row]];
+            size_t end = number - at < left ? number : at + left;
+            left -= end - at;
+            for (; at < end; at++) contexts[at] = of_class[contexts[at]];
+            if (!left) {
+                row++;
+                left = stretch;
+            }
+        }
+        if (read_symbols(&reader, contexts, number, tables->slots, symbols)) return DAMAGED;
+        if (NAMED(join_numbers)(symbols, number, meanings, &extra, residuals)) return DAMAGED;
+        NAMED(children)(residuals, parent + begin * WIDTH, number, order, child + begin * WIDTH);
+    }
+    if (close_symbols(&reader) || !rest_is_zero(&extra)) return DAMAGED;
+    return (extra.position + 7) / 8 == input->size ? 0 : DAMAGED;
+}
+
+#undef NAMED
+#undef JOIN
+#undef JOIN_
+#undef NUMBER
+#undef WIDTH
