@@ -1,74 +1,108 @@
-"""How the bytes of a chunk are written into a pack: a table from codec id to codec, chosen on a sample.
+"""How a piece's bytes are written into a pack: the pack's own ids, and the ladder of codecs behind them.
 
-A pack names its codec by id, so a codec can be added without touching what is stored. Ids are never used twice.
+A pack says of every piece how to read it: as it is, the base itself, or through the ladder (codecs/ladder.py), alone or with a
+base, bytes that the receiver already has. Ids are never used twice: 1 and 3 were zstd without and with a base.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
+import os
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 
-import zstandard
-
+from functions.artifacts import kernel
+from functions.artifacts.codecs.blocks import Codec
+from functions.artifacts.codecs.errors import CodecError
+from functions.artifacts.codecs.ladder import SAMPLE_SHARE, decode_tensor, encode_tensor
+from functions.artifacts.codecs.layouts import LAYOUTS, Kind
 from functions.artifacts.errors import PackError
-from functions.settings import MEBIBYTE
+from functions.artifacts.manifest import TensorEntry
 
 RAW = 0
-ZSTD = 1
+COPY = 2
+LADDER = 4
+LADDER_ON_BASE = 5
 
-SAMPLE_BYTES = MEBIBYTE
-# Level 3 is zstd's own default: on float weights level 1 to 3 come to the same size, higher ones cost more time than they save.
-ZSTD_LEVEL = 3
-# Below this saving the time to decode outweighs the bytes.
-WORTHWHILE = 0.97
-
-
-class Codec(Protocol):
-    """One way to write bytes down."""
-
-    def encode(self, data: bytes) -> bytes:
-        """Return the bytes as they go over the wire."""
-
-    def decode(self, data: bytes, length: int) -> bytes:
-        """Return exactly `length` bytes; PackError for anything else, without allocating more than `length`."""
+CODECS = frozenset((RAW, COPY, LADDER, LADDER_ON_BASE))
+# Codecs that can't do without a base.
+ON_A_BASE = frozenset((COPY, LADDER_ON_BASE))
+# Of less than this the ladder looks at less than 128 KiB, and chunks are 64 KiB.
+_SMALL_SAMPLE = 128 * 1024 * SAMPLE_SHARE
+# Blocks of one tensor that are worked on at once; more threads than processors only cost memory.
+MOST_WORKERS = 4
 
 
-class RawCodec:
-    """The bytes as they are."""
+@dataclass(frozen=True)
+class Form:
+    """What a piece's bytes are: numbers of a dtype in rows of a shape, or opaque (an empty dtype)."""
 
-    def encode(self, data: bytes) -> bytes:
-        return data
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
 
-    def decode(self, data: bytes, length: int) -> bytes:
+    @classmethod
+    def of(cls, tensor: TensorEntry | None, length: int) -> "Form":
+        """Return the form of `length` bytes of a tensor; opaque if they are not whole numbers of a known dtype."""
+        layout = LAYOUTS.get(tensor.dtype) if tensor else None
+        if tensor is None or layout is None or length % layout.width:
+            return cls()
+        return cls(tensor.dtype, tuple(tensor.shape))
+
+
+def encode(data: bytes, base: bytes | None, form: Form) -> tuple[int, bytes]:
+    """Return the cheapest way to write the bytes down, and the bytes as written: never more than there are."""
+    if base is not None and base == data:
+        return COPY, b""
+    if not data:
+        return RAW, data
+    if form.dtype and base is not None and len(base) != len(data):
+        base = None
+    try:
+        written = encode_tensor(
+            data, base, form.dtype, form.shape, codec=_quick(form, base is not None), executor=_workers()
+        )
+        if base is not None and not form.dtype and len(data) <= _SMALL_SAMPLE:
+            # The ladder's sample of so few bytes is shorter than one chunk and can't tell what chunks would save.
+            chunked = encode_tensor(data, base, "", (), codec=Codec.CHUNKS, executor=_workers())
+            written = min(written, chunked, key=len)
+    except CodecError:
+        # A rung that does not work is left out.
+        return RAW, data
+    if len(written) >= len(data):
+        return RAW, data
+    return (LADDER if base is None else LADDER_ON_BASE), written
+
+
+def decode(codec: int, data: bytes, length: int, base: bytes | None, form: Form) -> bytes:
+    """Return exactly `length` bytes; PackError for anything else, without allocating more than `length`."""
+    if codec == RAW:
         if len(data) != length:
             raise PackError(f"pack holds {len(data)} raw bytes and claims {length}")
         return data
+    if codec == COPY:
+        if base is None or len(base) != length or data:
+            raise PackError(f"pack claims {length} bytes to be those of a base that does not have them")
+        return base
+    if codec not in CODECS:
+        raise PackError(f"codec {codec} is unknown to this release; upgrade it first")
+    try:
+        return bytes(decode_tensor(data, base, form.dtype, length, executor=_workers()))
+    except CodecError as error:
+        raise PackError(f"piece is damaged: {error}") from error
 
 
-class ZstdCodec:
-    """One zstd frame with its content size."""
+def _quick(form: Form, has_base: bool) -> Codec | None:
+    """Return the rung to take where the compiled kernel is missing, None to let the ladder choose.
 
-    def encode(self, data: bytes) -> bytes:
-        return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data)
-
-    def decode(self, data: bytes, length: int) -> bytes:
-        try:
-            # The frame's own claim is checked before the library allocates by it.
-            if zstandard.frame_content_size(data) != length:
-                raise PackError(f"zstd frame does not claim the {length} bytes that its pack does")
-            decoded = zstandard.ZstdDecompressor().decompress(data, max_output_size=length)
-        except zstandard.ZstdError as error:
-            raise PackError(f"zstd frame is damaged: {error}") from error
-        if len(decoded) != length:
-            raise PackError(f"zstd frame holds {len(decoded)} bytes and claims {length}")
-        return decoded
+    Without it the float codecs run at a few megabytes a second (they are for reading then), byte planes at a hundred.
+    """
+    layout = LAYOUTS.get(form.dtype)
+    if kernel.load() is not None or layout is None:
+        return None
+    if has_base:
+        return Codec.XOR
+    return Codec.PLANES if layout.kind is Kind.FLOAT and layout.width > 1 else None
 
 
-CODECS: Mapping[int, Codec] = {RAW: RawCodec(), ZSTD: ZstdCodec()}
-
-
-def choose(data: bytes) -> int:
-    """Return the id of the codec that pays for these bytes, judged on a sample from their middle."""
-    start = max(0, (len(data) - SAMPLE_BYTES) // 2)
-    sample = data[start : start + SAMPLE_BYTES]
-    if not sample:
-        return RAW
-    return ZSTD if len(CODECS[ZSTD].encode(sample)) < WORTHWHILE * len(sample) else RAW
+@cache
+def _workers() -> Executor | None:
+    count = min(MOST_WORKERS, len(os.sched_getaffinity(0)))
+    return ThreadPoolExecutor(count, thread_name_prefix="codec") if count > 1 else None

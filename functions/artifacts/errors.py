@@ -31,5 +31,9 @@ class AliasConflictError(TransientError):
     """Another writer moved the alias in the same moment; look at where it points, then move it again if still wanted."""
 
 
+class BaseMissingError(TransientError):
+    """Bytes that a pack builds on are not here, or not those of the sender; the batch is asked for again without them."""
+
+
 class VersionNotReadyError(NotReadyError):
     """The other site has not proven this version yet."""

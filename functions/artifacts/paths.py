@@ -8,6 +8,7 @@ from functions.artifacts.errors import ManifestError, UnsafePathError
 MOST_PATH_BYTES = 512
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NOTE = re.compile(r"done/([0-9]{6,})-([0-9]+)")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -52,6 +53,16 @@ def manifest_key(model: str, version: str) -> str:
     return f"manifests/{model}/{version}.json"
 
 
+def manifests_prefix(model: str = "") -> str:
+    """Below which the manifests of a model, or of all models, stand."""
+    return f"manifests/{model}/" if model else "manifests/"
+
+
+def aliases_prefix(model: str = "") -> str:
+    """Below which the aliases of a model, or of all models, stand."""
+    return f"aliases/{model}/" if model else "aliases/"
+
+
 def pending_key(model: str, version: str) -> str:
     """Where the manifest waits on the far side until all it names is there."""
     return f"pending/{model}/{version}.json"
@@ -92,9 +103,34 @@ def part_key(version: str, chunk_bytes: int, file: int, index: int) -> str:
     return f"{parts_prefix(version, chunk_bytes)}{file:05d}/{index:06d}"
 
 
+def note_key(version: str, chunk_bytes: int, batch: int, bytes_wire: int) -> str:
+    """Where it is noted that a batch is in; the bytes that crossed for it are in the name, so a listing tells them all."""
+    return f"{notes_prefix(version, chunk_bytes, batch)}{bytes_wire}"
+
+
+def notes_prefix(version: str, chunk_bytes: int, batch: int) -> str:
+    """Below which the notes of a batch stand: one, or more if it crossed more than once."""
+    return f"{parts_prefix(version, chunk_bytes)}done/{batch:06d}-"
+
+
+def batch_of_note(key: str, version: str, chunk_bytes: int) -> tuple[int, int] | None:
+    """Return (batch, bytes on the wire) of a note's key, None for any other key."""
+    found = _NOTE.fullmatch(key.removeprefix(parts_prefix(version, chunk_bytes)))
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def proven_key(version: str, chunk_bytes: int, file: int) -> str:
     """Where it is noted that the rebuilt file has the digests of the manifest."""
     return f"{parts_prefix(version, chunk_bytes)}{file:05d}/proven"
+
+
+def parse_name(key: str) -> tuple[str, str] | None:
+    """Return (model, version or alias) of a small document's key of the form folder/model/name.json, None for any other key."""
+    steps = key.split("/")
+    if len(steps) != 3 or not steps[2].endswith(".json"):
+        return None
+    model, name = steps[1], steps[2].removesuffix(".json")
+    return (model, name) if _NAME.fullmatch(model) and _NAME.fullmatch(name) else None
 
 
 def parse_key(key: str) -> tuple[str, str, str] | None:

@@ -1,41 +1,65 @@
 """The receiving side: packs become parts, parts become plain files, proven files make the version visible.
 
 Every step looks at what is there and does only what is missing, so a crash at any point, a message that comes twice, late or in
-another order, all end in the same objects. Nothing under `manifests/` is written before every file is proven.
+another order, all end in the same objects. Nothing under `manifests/` is written before every file is proven. Bytes that a pack
+builds on are read from this site's own versions; where they are missing or others than the sender's, the batch is asked for
+again without them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from blake3 import blake3
 
 from functions.artifacts import manifest as manifests
 from functions.artifacts import plan
-from functions.artifacts.digest import digest, object_blocks
-from functions.artifacts.documents import JSON, Transfer, encode
-from functions.artifacts.encode import exists, put_if_absent
-from functions.artifacts.errors import PackError, VerificationError, VersionNotReadyError
+from functions.artifacts.alias import carry
+from functions.artifacts.codec import Form, decode
+from functions.artifacts.digest import Digests, digest, object_blocks
+from functions.artifacts.documents import JSON, Receipt, Transfer, encode
+from functions.artifacts.encode import exists, named_digest, put_if_absent
+from functions.artifacts.errors import (
+    AliasConflictError,
+    BaseMissingError,
+    ManifestError,
+    PackError,
+    VerificationError,
+    VersionNotReadyError,
+)
 from functions.artifacts.manifest import FileEntry, Manifest
-from functions.artifacts.pack import MOST_PACK_BYTES, PackHeader, unpack
+from functions.artifacts.pack import MOST_PACK_BYTES, Pack, unpack
 from functions.artifacts.paths import (
+    aliases_prefix,
+    batch_of_note,
     file_key,
     manifest_key,
+    note_key,
+    notes_prefix,
     pack_key,
+    parse_key,
     part_key,
     parts_prefix,
     pending_key,
     proven_key,
+    receipt_key,
     transfer_key,
 )
-from functions.stores.errors import NotFoundError, PreconditionFailedError
-from functions.stores.protocols import ObjectInfo, ObjectStore
+from functions.artifacts.plan import EncodeJob, Part, RebuildJob
+from functions.settings import Site
+from functions.stores.errors import NotFoundError, PreconditionFailedError, StoreError, StoreRefusedError
+from functions.stores.protocols import Message, MessageQueue, ObjectInfo, ObjectStore
+from functions.telemetry import LOGGER
 
-_WIRE, _PACK = "wire-bytes", "pack"
+# A model of 140 GB leaves thousands of parts.
+_CLEANERS = 8
+# Small files of a batch that are written at once; each waits for the store most of its time.
+_WRITERS = 4
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """Where a version stands after one message: `complete` when its manifest is visible."""
+    """Where a version stands after one message: `complete` when its manifest is visible, sizes when this message made it so."""
 
     complete: bool
     bytes_raw: int = 0
@@ -52,12 +76,18 @@ class _Pending:
 
 @dataclass(frozen=True)
 class Rebuilder:
-    """Rebuilds versions in the bucket `store`; `clock_ms` gives epoch milliseconds."""
+    """Rebuilds versions in this site's bucket `store`; `clock_ms` gives epoch milliseconds.
 
+    `origin` is the other site's bucket, read for aliases that wait for a version; `asks` is its queue of encode jobs.
+    """
+
+    site: Site
     store: ObjectStore
+    origin: ObjectStore
+    asks: MessageQueue
     clock_ms: Callable[[], int]
 
-    def run(self, job: plan.RebuildJob) -> Rebuilt:
+    def run(self, job: RebuildJob) -> Rebuilt:
         """Bring in one pack and finish whatever has become possible.
 
         Raises PackError or VerificationError for bytes that no retry can mend, VersionNotReadyError if the planner's manifest
@@ -66,19 +96,36 @@ class Rebuilder:
         if exists(self.store, manifest_key(job.model, job.version)):
             self._clean(job.model, job.version, job.chunk_bytes, also=job.pack)
             return Rebuilt(complete=True)
+        started_ms = self.clock_ms()
         pending = self._pending(job.model, job.version)
-        if job.file >= len(pending.manifest.files):
-            raise PackError(
-                f"{job.model} {job.version} has {len(pending.manifest.files)} files, pack is for file {job.file}"
-            )
+        batches = plan.batches(pending.manifest, job.chunk_bytes)
+        if job.batch >= len(batches):
+            raise PackError(f"{job.model} {job.version} has {len(batches)} batches, the pack is for {job.batch}")
         try:
-            self._bring_in(job, pending.manifest)
-            return self._finish(pending, job.chunk_bytes, job.file)
+            if len(batches) == 1:
+                wire = self._bring_in(job, pending.manifest, batches[0])
+                return self._show(pending, job.chunk_bytes, [wire], started_ms, job.pack)
+            if not self._is_noted(job):
+                wire = self._bring_in(job, pending.manifest, batches[job.batch])
+                put_if_absent(
+                    self.store, note_key(job.version, job.chunk_bytes, job.batch, wire), job.pack.encode(), JSON
+                )
+            self.store.delete(job.pack)
+            return self._finish(pending, job, batches, started_ms)
+        except BaseMissingError as error:
+            LOGGER.warning("batch asked for again: %s", error, extra={"model": job.model, "version": job.version})
+            self.asks.publish([Message(plan.encode(EncodeJob(job.model, job.version, job.chunk_bytes, job.batch)))])
+            self.store.delete(job.pack)
+            return Rebuilt(complete=False)
         except NotFoundError as error:
             # Another message finished the version and cleaned up under our hands, or something is still on its way.
             if exists(self.store, manifest_key(job.model, job.version)):
                 return Rebuilt(complete=True)
             raise VersionNotReadyError(f"{job.model} {job.version}: {error}; it is tried again") from error
+
+    def _is_noted(self, job: RebuildJob) -> bool:
+        prefix = notes_prefix(job.version, job.chunk_bytes, job.batch)
+        return any(True for _ in self.store.list(prefix))
 
     def _pending(self, model: str, version: str) -> "_Pending":
         try:
@@ -87,62 +134,142 @@ class Rebuilder:
             raise VersionNotReadyError(f"{model} {version}: its pending manifest is not here yet") from error
         return _Pending(manifests.decode(data, model, version), data)
 
-    def _bring_in(self, job: plan.RebuildJob, manifest: Manifest) -> None:
-        key = part_key(job.version, job.chunk_bytes, job.file, job.index)
-        if exists(self.store, key):
-            return
+    def _bring_in(self, job: RebuildJob, manifest: Manifest, batch: list[Part]) -> int:
+        """Write the parts that a pack holds; returns the bytes of the pack."""
         data, _ = self.store.get(job.pack, MOST_PACK_BYTES)
         if pack_key(blake3(data).hexdigest()) != job.pack:
             raise PackError(f"{job.pack} of {job.model} {job.version} does not hold the bytes of its name")
-        header, raw = unpack(data)
-        expected = plan.chunks(manifest.files[job.file], job.chunk_bytes)
-        if job.index >= len(expected) or _place(header) != (
-            job.model,
-            job.version,
-            job.chunk_bytes,
-            job.file,
-            expected[job.index],
-        ):
-            raise PackError(
-                f"{job.pack} is another chunk than file {job.file}, {job.index} of {job.model} {job.version}"
-            )
-        try:
-            self.store.put(key, raw, absent=True, metadata={_WIRE: str(len(data)), _PACK: job.pack})
-        except PreconditionFailedError:
-            return
+        found = unpack(data)
+        place = (found.model, found.version, found.chunk_bytes, found.batch)
+        expected = [len(plan.pieces(manifest.files[part.file], part)) for part in batch]
+        if place != (job.model, job.version, job.chunk_bytes, job.batch) or sum(expected) != len(found.pieces):
+            raise PackError(f"{job.pack} is another batch than {job.batch} of {job.model} {job.version}")
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            writes = []
+            for part, raw in self._decoded(job, manifest, batch, found):
+                # One large part is written before the next is decoded; many small ones share the wait.
+                writes.append(pool.submit(self._write, job, manifest, part, raw))
+                if part.length > job.chunk_bytes // _WRITERS:
+                    writes.pop().result()
+            for write in writes:
+                write.result()
+        return len(data)
 
-    def _finish(self, pending: "_Pending", chunk_bytes: int, number: int) -> Rebuilt:
-        """Prove the file if all its parts are in, and show the version if all its files are proven."""
-        manifest = pending.manifest
-        present = {info.key: info for info in self.store.list(parts_prefix(manifest.version, chunk_bytes))}
-        proven = [proven_key(manifest.version, chunk_bytes, file) for file in range(len(manifest.files))]
-        file = manifest.files[number]
-        parts = self._parts(manifest, chunk_bytes, number)
-        if proven[number] not in present:
-            if not all(part in present for part in parts):
-                return Rebuilt(complete=False)
-            self._prove(manifest, file, parts)
-            put_if_absent(self.store, proven[number], b"", JSON)
+    def _decoded(
+        self, job: RebuildJob, manifest: Manifest, batch: list[Part], found: Pack
+    ) -> Iterator[tuple[Part, bytes]]:
+        number = 0
+        for part in batch:
+            file = manifest.files[part.file]
+            raw: list[bytes] = []
+            for piece in plan.pieces(file, part):
+                raw.append(self._piece(job, file, piece, found, number))
+                number += 1
+            whole = raw[0] if len(raw) == 1 else b"".join(raw)
+            if plan.whole(manifest, part.file, job.chunk_bytes):
+                based = any(each.base for each in found.pieces[number - len(raw) : number])
+                self._check_whole(manifest, file, whole, based)
+            yield part, whole
+
+    def _piece(self, job: RebuildJob, file: FileEntry, piece: plan.Piece, found: Pack, number: int) -> bytes:
+        packed = found.pieces[number]
+        base = None
+        what = f"{job.model} {job.version} file {file.path!r}"
+        if packed.base is not None:
+            key = file_key(job.model, found.bases[packed.base.number], packed.base.path)
+            try:
+                base = self.store.get_range(key, packed.base.start, packed.base.length)
+            except (NotFoundError, StoreRefusedError) as error:
+                raise BaseMissingError(f"{what} builds on {key}, which does not have the bytes") from error
+        try:
+            tensor = file.tensors[piece.tensor] if piece.tensor is not None else None
+            form = Form.of(tensor, piece.length)
+            raw = decode(packed.codec, found.payload(number), piece.length, base, form)
+        except PackError as error:
+            if base is None:
+                raise PackError(f"{what}: {error}") from error
+            raise BaseMissingError(f"{what} does not come out of its base: {error}") from error
+        expected = named_digest(file, piece) or packed.blake3
+        if (value := blake3(raw).hexdigest()) != expected:
+            problem = f"{what}: bytes from {piece.start} have BLAKE3 {value}, not {expected}"
+            raise BaseMissingError(problem) if base is not None else VerificationError(problem)
+        return raw
+
+    def _check_whole(self, manifest: Manifest, file: FileEntry, raw: bytes, based: bool) -> None:
+        try:
+            check_digests(manifest, file, digest([raw], file.tensors))
+        except VerificationError as error:
+            if based:
+                raise BaseMissingError(str(error)) from error
+            raise
+
+    def _write(self, job: RebuildJob, manifest: Manifest, part: Part, raw: bytes) -> None:
+        if not plan.whole(manifest, part.file, job.chunk_bytes):
+            put_if_absent(
+                self.store,
+                part_key(job.version, job.chunk_bytes, part.file, part.index),
+                raw,
+                "application/octet-stream",
+            )
+            return
+        file = manifest.files[part.file]
+        key = file_key(job.model, job.version, file.path)
+        try:
+            self.store.put(key, raw, absent=True)
+            info = self.store.head(key)
+        except PreconditionFailedError:
+            info = self.store.head(key)
+            if not attested(info, file):
+                # Whoever wrote it did not write this file: what is proven here takes its place.
+                self.store.put(key, raw)
+                info = self.store.head(key)
+        check_attested(manifest, file, info)
+
+    def _finish(self, pending: "_Pending", job: RebuildJob, batches: list[list[Part]], started_ms: int) -> Rebuilt:
+        """Prove files whose parts are all in, and show the version if everything is."""
+        manifest, chunk_bytes = pending.manifest, job.chunk_bytes
+        present = self._present(manifest.version, chunk_bytes)
+        proven = False
+        for number in sorted({part.file for part in batches[job.batch]}):
+            if plan.whole(manifest, number, chunk_bytes):
+                continue
+            parts = self._parts(manifest, chunk_bytes, number)
+            done = proven_key(manifest.version, chunk_bytes, number)
+            if done not in present and all(part in present for part in parts):
+                self._prove(manifest, number, parts)
+                put_if_absent(self.store, done, b"", JSON)
+                proven = True
+        if proven:
             # Read again: whoever notes the last file must see that it is the last.
-            present = {info.key: info for info in self.store.list(parts_prefix(manifest.version, chunk_bytes))}
-        if not all(key in present for key in proven):
+            present = self._present(manifest.version, chunk_bytes)
+        notes = [found for key in present if (found := batch_of_note(key, manifest.version, chunk_bytes))]
+        wanted = [
+            proven_key(manifest.version, chunk_bytes, number)
+            for number in range(len(manifest.files))
+            if not plan.whole(manifest, number, chunk_bytes)
+        ]
+        if len({batch for batch, _ in notes}) < len(batches) or not all(key in present for key in wanted):
             return Rebuilt(complete=False)
-        return self._show(pending, chunk_bytes, present)
+        return self._show(pending, chunk_bytes, [wire for _, wire in notes], started_ms)
+
+    def _present(self, version: str, chunk_bytes: int) -> set[str]:
+        return {info.key for info in self.store.list(parts_prefix(version, chunk_bytes))}
 
     def _parts(self, manifest: Manifest, chunk_bytes: int, number: int) -> list[str]:
         return [
-            part_key(manifest.version, chunk_bytes, number, chunk.index)
-            for chunk in plan.chunks(manifest.files[number], chunk_bytes)
+            part_key(manifest.version, chunk_bytes, number, part.index)
+            for part in plan.parts(manifest.files[number], number, chunk_bytes)
         ]
 
-    def _prove(self, manifest: Manifest, file: FileEntry, parts: list[str]) -> None:
+    def _prove(self, manifest: Manifest, number: int, parts: list[str]) -> None:
         """Join the parts and read the result back; a file that is wrong is removed with its parts, so it can come again."""
+        file = manifest.files[number]
         key = file_key(manifest.model, manifest.version, file.path)
         try:
             info = self.store.head(key)
         except NotFoundError:
             info = None
-        if info is None or not _attested(info, file):
+        if info is None or not attested(info, file):
             info = self.store.assemble(key, parts, file.crc32c)
         try:
             check_file(self.store, manifest, file, info)
@@ -151,38 +278,62 @@ class Rebuilder:
                 self.store.delete(name)
             raise
 
-    def _show(self, pending: "_Pending", chunk_bytes: int, present: dict[str, ObjectInfo]) -> Rebuilt:
+    def _show(
+        self, pending: "_Pending", chunk_bytes: int, packs: Sequence[int], started_ms: int, also: str | None = None
+    ) -> Rebuilt:
+        """Make a version visible whose files are all proven; `packs` are the bytes of each that crossed for it."""
         manifest = pending.manifest
-        parts = [key for number in range(len(manifest.files)) for key in self._parts(manifest, chunk_bytes, number)]
-        notes = [self._metadata(present[key]) for key in parts if key in present]
-        wire = sum(int(note.get(_WIRE, "0")) for note in notes)
-        packs = {note[_PACK] for note in notes if _PACK in note}
+        wire, now_ms = sum(packs), self.clock_ms()
         transfer = Transfer(
             model=manifest.model,
             version=manifest.version,
             bytes_raw=manifest.bytes_raw,
             bytes_wire=wire,
             packs=len(packs),
-            finished_ms=self.clock_ms(),
+            finished_ms=now_ms,
+        )
+        receipt = Receipt(
+            model=manifest.model,
+            version=manifest.version,
+            site=self.site,
+            files=len(manifest.files),
+            bytes_raw=manifest.bytes_raw,
+            bytes_wire=wire,
+            verified_ms=now_ms,
+            seconds=max(0, now_ms - started_ms) / 1000,
         )
         put_if_absent(self.store, transfer_key(manifest.model, manifest.version), encode(transfer), JSON)
         put_if_absent(self.store, manifest_key(manifest.model, manifest.version), pending.data, JSON)
-        for pack in packs:
-            self.store.delete(pack)
-        self._clean(manifest.model, manifest.version, chunk_bytes)
+        put_if_absent(self.store, receipt_key(manifest.model, manifest.version), encode(receipt), JSON)
+        carry_waiting(self.origin, self.store, manifest.model, self.site.peer)
+        self._clean(manifest.model, manifest.version, chunk_bytes, also)
         return Rebuilt(True, manifest.bytes_raw, wire)
 
-    def _metadata(self, info: ObjectInfo) -> dict[str, str]:
-        # A listing need not carry metadata.
-        return dict(info.metadata or self.store.head(info.key).metadata)
-
     def _clean(self, model: str, version: str, chunk_bytes: int, also: str | None = None) -> None:
-        """Remove what a visible version needs no more; what a crash leaves here falls to the bucket's lifecycle rules."""
-        for info in list(self.store.list(parts_prefix(version, chunk_bytes))):
-            self.store.delete(info.key)
-        if also is not None:
-            self.store.delete(also)
+        """Remove what a visible version needs no more; what a crash leaves here is the sweeper's."""
+        keys = [info.key for info in self.store.list(parts_prefix(version, chunk_bytes))]
+        keys += [also] if also is not None else []
+        with ThreadPoolExecutor(_CLEANERS) as pool:
+            for _ in pool.map(self.store.delete, keys):
+                pass
         self.store.delete(pending_key(model, version))
+
+
+def carry_waiting(origin: ObjectStore, store: ObjectStore, model: str, site: Site) -> None:
+    """Bring over the aliases of a model that were waiting for a version; `site` is the one that `origin` belongs to.
+
+    The alias's own event tries it as well, so a fault here costs time only and is no reason to do the rebuild again.
+    """
+    try:
+        for info in origin.list(aliases_prefix(model)):
+            named = parse_key(info.key)
+            if named is not None:
+                try:
+                    carry(origin, store, model, named[2], site)
+                except (VersionNotReadyError, AliasConflictError) as error:
+                    LOGGER.info("alias left to its own event: %s", error)
+    except (StoreError, ManifestError) as error:
+        LOGGER.warning("aliases of %s left to their own events: %s", model, error)
 
 
 def check_file(store: ObjectStore, manifest: Manifest, file: FileEntry, info: ObjectInfo) -> None:
@@ -190,13 +341,22 @@ def check_file(store: ObjectStore, manifest: Manifest, file: FileEntry, info: Ob
 
     Raises VerificationError naming version, file and check.
     """
-    what = f"{manifest.model} {manifest.version} file {file.path!r}"
-    if not _attested(info, file):
+    check_attested(manifest, file, info)
+    check_digests(manifest, file, digest(object_blocks(store, info.key, info.size), file.tensors))
+
+
+def check_attested(manifest: Manifest, file: FileEntry, info: ObjectInfo) -> None:
+    """Check what the store itself says about a file; VerificationError names what differs."""
+    if not attested(info, file):
         raise VerificationError(
-            f"{what}: the store attests {info.size} bytes, CRC32C {info.crc32c}; "
-            f"the manifest says {file.size} bytes, CRC32C {file.crc32c}"
+            f"{manifest.model} {manifest.version} file {file.path!r}: the store attests {info.size} bytes, "
+            f"CRC32C {info.crc32c}; the manifest says {file.size} bytes, CRC32C {file.crc32c}"
         )
-    found = digest(object_blocks(store, info.key, info.size), file.tensors)
+
+
+def check_digests(manifest: Manifest, file: FileEntry, found: Digests) -> None:
+    """Check the digests of a file's bytes; VerificationError names the first that differs."""
+    what = f"{manifest.model} {manifest.version} file {file.path!r}"
     if (found.sha256, found.blake3) != (file.sha256, file.blake3):
         raise VerificationError(f"{what}: SHA-256 is {found.sha256}, the manifest says {file.sha256}")
     for tensor, value in zip(file.tensors, found.tensors, strict=True):
@@ -204,10 +364,6 @@ def check_file(store: ObjectStore, manifest: Manifest, file: FileEntry, info: Ob
             raise VerificationError(f"{what}: tensor {tensor.name[:80]!r} has BLAKE3 {value}, not {tensor.blake3}")
 
 
-def _attested(info: ObjectInfo, file: FileEntry) -> bool:
+def attested(info: ObjectInfo, file: FileEntry) -> bool:
+    """Return whether the store's own words about an object fit the manifest."""
     return (info.size, info.crc32c) == (file.size, file.crc32c)
-
-
-def _place(header: PackHeader) -> tuple[str, str, int, int, plan.Chunk]:
-    chunk = plan.Chunk(header.index, header.offset, header.length)
-    return header.model, header.version, header.chunk_bytes, header.file, chunk

@@ -1,212 +1,134 @@
-"""Replication of artifacts, AWS to Google: manifest event, plan, encode, rebuild, verify, alias.
+"""Replication of artifacts, both ways alike: manifest event, plan, encode, rebuild, alias.
 
-S3 event -> queue -> plan (Lambda) -> queue -> encode (Lambda) -> packs in the other bucket and a message -> rebuild
-(Cloud Run, pushed) -> manifest in the other bucket -> its event -> verify (Cloud Run) -> receipt. Every hop is a queue of
-the clouds' own, with dead letters. The rights of each function are beside it: which keys it may read, which it may write.
+Event of the bucket -> plan -> jobs -> encode -> packs in the other site's bucket and a message to its queue -> rebuild there ->
+manifest and receipt. Every hop is a queue of the clouds' own, with dead letters. The same three steps stand on both sites, as
+Lambda and as Cloud Run functions; what each may touch is one table (artifact_access.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
+from pulumi_gcp import secretmanager
 
 import functions.settings as names_of
 from functions.settings import Site
+from infra.components.artifact_access import DUTIES, Access, Duties, Queue, Step
+from infra.components.artifact_queues import ENCODE_SECONDS, PLAN_SECONDS, REBUILD_SECONDS, ArtifactQueues
 from infra.components.artifact_store import AwsArtifactStore, GoogleArtifactStore
 from infra.components.aws_function import AwsFunction, AwsFunctionArgs
-from infra.components.aws_queue import AwsQueue, AwsQueueArgs
+from infra.components.federation import AwsRoleForGoogle, AwsRoleForGoogleArgs
 from infra.components.function_settings import FunctionSettings
 from infra.components.google_function import GoogleFunction, GoogleFunctionArgs
-from infra.components.google_topic import GooglePush, GooglePushArgs, GoogleTopic, GoogleTopicArgs
-from infra.naming import ALIASES, MANIFESTS, MODELS, PACKS, PARTS, PENDING, RECEIPTS, TRANSFERS, Names
+from infra.components.google_topic import GooglePush, GooglePushArgs, GoogleTopic
+from infra.components.schedules import AwsSchedule, AwsScheduleArgs, GoogleSchedule, GoogleScheduleArgs
+from infra.naming import Names
 from infra.rights import Statement
+from infra.settings import ThirdCopyKeys
 
 READ = "roles/storage.objectViewer"
 # Creating with a precondition needs the right to overwrite, or the answer to a lost race is a refusal.
 WRITE = "roles/storage.objectUser"
 
-PLAN_SECONDS = 60
-ENCODE_SECONDS = 300
-# Deliveries before a message is dead. An alias waits for its version's receipt by being delivered again.
-MAX_RECEIVES = 50
-PLAN_MEMORY_MB = 512
-# A chunk of 64 MiB, its encoded form and the SDKs fit in, and this much memory brings a whole CPU.
-ENCODE_MEMORY_MB = 1769
-ENCODERS = 50
-PLANNERS = 5
-REBUILD_MEMORY = "1Gi"
 # A function with an event trigger ends after 540 s at most; one that is pushed to must answer before Pub/Sub's 600 s.
 FUNCTION_SECONDS = 540
-REBUILDERS = 50
-VERIFIERS = 10
+# Pub/Sub's most: while the other cloud is away every message fails, and none of them is dead for that.
+ATTEMPTS = 100
+SWEEP_SECONDS = 300
+SWEEP_MINUTES = 5
 
 
-class ArtifactQueues(pulumi.ComponentResource):
-    """The queues and topics of the path, apart from it: the stores need them to send their events."""
+@dataclass(frozen=True)
+class _Size:
+    """What a step gets: memory on either cloud, its time limit on Lambda, how many run at once, messages a call."""
 
-    def __init__(self, name: str, names: Names, shared: FunctionSettings, opts: pulumi.ResourceOptions) -> None:
-        super().__init__("lifeboat:replication:ArtifactQueues", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
-        self.events = AwsQueue(
-            f"{name}-events",
-            AwsQueueArgs(
-                queue=names.named("artifact-events"),
-                visibility_seconds=shared.visibility_seconds(PLAN_SECONDS),
-                max_receives=MAX_RECEIVES,
-                account=names.aws_account,
-                bucket=names.artifact_bucket(Site.AWS),
-            ),
-            child,
-        )
-        self.jobs = AwsQueue(
-            f"{name}-jobs",
-            AwsQueueArgs(
-                queue=names.named("artifact-jobs"),
-                visibility_seconds=shared.visibility_seconds(ENCODE_SECONDS),
-                max_receives=MAX_RECEIVES,
-                account=names.aws_account,
-            ),
-            child,
-        )
-        self.arrivals = GoogleTopic(
-            f"{name}-arrivals",
-            GoogleTopicArgs(
-                topic=names.named("artifact-events"),
-                publishers={"storage": names.service_agent("gs-project-accounts")},
-            ),
-            child,
-        )
-        self.dead = GoogleTopic(
-            f"{name}-dead",
-            GoogleTopicArgs(
-                topic=names.named("artifact-dead"), publishers={"pubsub": names.service_agent("gcp-sa-pubsub")}
-            ),
-            child,
-        )
-        self.rebuild = GoogleTopic(
-            f"{name}-rebuild",
-            GoogleTopicArgs(
-                topic=names.named("artifact-rebuild"),
-                publishers={"encode": names.federated_member(names.named("artifact-encode"))},
-            ),
-            child,
-        )
-        self.register_outputs({})
+    memory_mb: int
+    memory: str
+    seconds: int
+    most: int
+    batch: int
+
+
+# A chunk of 64 MiB, the parent's bytes, both forms of what is encoded and the SDKs fit in; 1,769 MB bring a whole CPU on Lambda.
+_SIZES: Mapping[Step, _Size] = {
+    Step.PLAN: _Size(512, "512Mi", PLAN_SECONDS, 5, 10),
+    Step.ENCODE: _Size(1769, "2Gi", ENCODE_SECONDS, 50, 1),
+    Step.REBUILD: _Size(1769, "2Gi", REBUILD_SECONDS, 50, 1),
+    Step.SWEEP: _Size(512, "512Mi", SWEEP_SECONDS, 1, 1),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactReplicationArgs:
-    """The two stores, the queues between them, and what all functions share."""
+    """The two stores, the queues between them, what all functions share, and the third copy's access key, if there is one."""
 
     names: Names
     project: str
     location: str
+    aws_region: str
     queues: ArtifactQueues
-    source_store: AwsArtifactStore
-    target_store: GoogleArtifactStore
+    aws_store: AwsArtifactStore
+    google_store: GoogleArtifactStore
     shared: FunctionSettings
+    third_copy_keys: ThirdCopyKeys | None
 
 
 class ArtifactReplication(pulumi.ComponentResource):
-    """The four functions of the path, each with its rights on both clouds."""
+    """The functions of the path on both sites, each with its rights on both clouds."""
 
     def __init__(self, name: str, args: ArtifactReplicationArgs, opts: pulumi.ResourceOptions) -> None:
         super().__init__("lifeboat:replication:Artifacts", name, None, opts)
         self._name = name
         self._args = args
         self._child = pulumi.ResourceOptions(parent=self)
-        self.plan = self._plan()
-        self.encode = self._encode()
-        self.rebuild = self._rebuild()
-        self.verify = self._verify()
-        self.register_outputs({"plan": self.plan.arn, "encode": self.encode.arn, "rebuild": self.rebuild.uri})
+        self.on_aws: Mapping[Step, AwsFunction] = {step: self._aws(step) for step in Step}
+        self.on_gcp: Mapping[Step, GoogleFunction] = {step: self._google(step) for step in Step}
+        self.register_outputs({})
 
-    def _plan(self) -> AwsFunction:
-        args, queues = self._args, self._args.queues
-        plan = self._aws_function(
-            "plan",
-            (*queues.events.consumer(), queues.jobs.producer(), *self._read((MANIFESTS, ALIASES))),
-            PLAN_MEMORY_MB,
-            PLAN_SECONDS,
-        )
-        plan.consume(queues.events, batch_size=10, concurrency=PLANNERS)
-        member = args.names.federated_member(args.names.named("artifact-plan"))
-        self._grant("plan-reads", member, READ, (MANIFESTS, RECEIPTS))
-        self._grant("plan-writes", member, WRITE, (ALIASES, PENDING))
-        self._list("plan-lists", member)
-        return plan
-
-    def _encode(self) -> AwsFunction:
-        args, queues = self._args, self._args.queues
-        encode = self._aws_function(
-            "encode",
-            (*queues.jobs.consumer(), *self._read((MODELS,))),
-            ENCODE_MEMORY_MB,
-            ENCODE_SECONDS,
-        )
-        encode.consume(queues.jobs, batch_size=1, concurrency=ENCODERS)
-        member = args.names.federated_member(args.names.named("artifact-encode"))
-        self._grant("encode-writes", member, WRITE, (PACKS,))
-        return encode
-
-    def _rebuild(self) -> GoogleFunction:
-        args, queues = self._args, self._args.queues
-        rebuild = self._google_function("rebuild", REBUILDERS, events=None)
-        rebuild.invoked_by("push", rebuild.member)
-        GooglePush(
-            f"{self._name}-rebuild-push",
-            GooglePushArgs(
-                subscription=args.names.named("artifact-rebuild"),
-                topic=queues.rebuild,
-                dead=queues.dead,
-                endpoint=rebuild.uri,
-                caller=rebuild.email,
-                service_agent=args.names.service_agent("gcp-sa-pubsub"),
-            ),
-            self._child,
-        )
-        # It deletes what it has used up: packs, parts and the pending manifest.
-        self._grant("rebuild-writes", rebuild.member, WRITE, (PACKS, PENDING, PARTS, MODELS, MANIFESTS, TRANSFERS))
-        self._list("rebuild-lists", rebuild.member)
-        self._publish_dead("rebuild", rebuild.member)
-        return rebuild
-
-    def _verify(self) -> GoogleFunction:
-        verify = self._google_function("verify", VERIFIERS, events=self._args.queues.arrivals)
-        # The transfer's record tells what crossed, which the receipt carries on.
-        self._grant("verify-reads", verify.member, READ, (MODELS, MANIFESTS, TRANSFERS))
-        self._grant("verify-writes", verify.member, WRITE, (RECEIPTS,))
-        self._list("verify-lists", verify.member)
-        self._publish_dead("verify", verify.member)
-        return verify
-
-    def _aws_function(
-        self, step: str, rights: Sequence[Statement], memory_mb: int, timeout_seconds: int
-    ) -> AwsFunction:
-        names, shared = self._args.names, self._args.shared
-        return AwsFunction(
+    def _aws(self, step: Step) -> AwsFunction:
+        args, names, size, duties = self._args, self._args.names, _SIZES[step], DUTIES[step]
+        purpose = names.named(f"artifact-{step}")
+        source = {
+            Step.PLAN: args.queues.events,
+            Step.ENCODE: args.queues.queues[Queue.JOBS],
+            Step.REBUILD: args.queues.queues[Queue.REBUILDS],
+        }.get(step)
+        function = AwsFunction(
             f"{self._name}-{step}",
             AwsFunctionArgs(
-                function=names.named(f"artifact-{step}"),
+                function=purpose,
                 handler=f"functions.entry_aws.artifact_{step}",
-                archive=shared.aws_archive,
-                layers=shared.layers,
-                environment={
-                    **shared.environment[Site.AWS],
-                    names_of.ARTIFACT_JOBS_QUEUE: self._args.queues.jobs.url,
-                    names_of.REBUILD_TOPIC: names.topic("artifact-rebuild"),
-                },
-                rights=rights,
-                memory_mb=memory_mb,
-                timeout_seconds=shared.timeout_seconds(timeout_seconds),
+                archive=args.shared.aws_archive,
+                layers=args.shared.layers,
+                environment=args.shared.environment[Site.AWS],
+                rights=(
+                    *(source.consumer() if source else ()),
+                    *self._aws_rights(duties.home),
+                    *self._aws_sends(duties.sends_home),
+                    *self._aws_third(duties),
+                ),
+                memory_mb=size.memory_mb,
+                timeout_seconds=args.shared.timeout_seconds(size.seconds),
             ),
             self._child,
         )
+        if source is not None:
+            function.consume(source, batch_size=size.batch, concurrency=size.most)
+        else:
+            AwsSchedule(
+                f"{self._name}-{step}-clock",
+                AwsScheduleArgs(schedule=purpose, expression=f"rate({SWEEP_MINUTES} minutes)", function=function),
+                self._child,
+            )
+        self._google_rights(f"{step}-aws", names.federated_member(purpose), duties.away, duties.sends_away)
+        return function
 
-    def _google_function(self, step: str, max_instances: int, events: GoogleTopic | None) -> GoogleFunction:
-        args, names = self._args, self._args.names
-        return GoogleFunction(
-            f"{self._name}-{step}",
+    def _google(self, step: Step) -> GoogleFunction:
+        args, names, size, duties = self._args, self._args.names, _SIZES[step], DUTIES[step]
+        role = names.named(f"artifact-{step}-from-gcp")
+        name = f"{self._name}-google-{step}"
+        function = GoogleFunction(
+            name,
             GoogleFunctionArgs(
                 project=args.project,
                 location=args.location,
@@ -216,26 +138,100 @@ class ArtifactReplication(pulumi.ComponentResource):
                 source=args.shared.source,
                 environment={
                     **args.shared.environment[Site.GCP],
-                    names_of.REBUILD_TOPIC: names.topic("artifact-rebuild"),
                     names_of.DEAD_TOPIC: names.topic("artifact-dead"),
+                    names_of.AWS_ROLE: names.role_arn(role),
+                    "AWS_DEFAULT_REGION": args.aws_region,
                 },
-                memory=REBUILD_MEMORY,
+                memory=size.memory,
                 timeout_seconds=FUNCTION_SECONDS,
-                max_instances=max_instances,
-                events=events,
+                max_instances=size.most,
+            ),
+            self._child,
+        )
+        topic = {
+            Step.PLAN: args.queues.arrivals,
+            Step.ENCODE: args.queues.topics[Queue.JOBS],
+            Step.REBUILD: args.queues.topics[Queue.REBUILDS],
+        }.get(step)
+        if topic is not None:
+            self._push(step, name, function, topic)
+        else:
+            GoogleSchedule(
+                f"{name}-clock",
+                GoogleScheduleArgs(
+                    schedule=names.named(f"artifact-{step}"),
+                    cron=f"*/{SWEEP_MINUTES} * * * *",
+                    project=args.project,
+                    location=args.location,
+                    function=function,
+                    deadline_seconds=size.seconds,
+                ),
+                self._child,
+            )
+        self._google_rights(f"{step}-google", function.member, duties.home, duties.sends_home)
+        args.queues.dead.published_by(f"{self._name}-dead-{step}", function.member)
+        self._google_third(name, function.member, duties)
+        AwsRoleForGoogle(
+            f"{name}-on-aws",
+            AwsRoleForGoogleArgs(
+                role=role,
+                account_id=function.unique_id,
+                rights=(*self._aws_rights(duties.away), *self._aws_sends(duties.sends_away)),
+            ),
+            self._child,
+        )
+        return function
+
+    def _push(self, step: Step, name: str, function: GoogleFunction, topic: GoogleTopic) -> None:
+        args, names = self._args, self._args.names
+        function.invoked_by("push", function.member)
+        GooglePush(
+            f"{name}-push",
+            GooglePushArgs(
+                subscription=names.named(f"artifact-{step}"),
+                topic=topic,
+                dead=args.queues.dead,
+                endpoint=function.uri,
+                caller=function.email,
+                service_agent=names.service_agent("gcp-sa-pubsub"),
+                attempts=ATTEMPTS,
+                longest_backoff_seconds=args.shared.backoff_seconds,
             ),
             self._child,
         )
 
-    def _read(self, prefixes: Sequence[str]) -> Sequence[Statement]:
-        return self._args.source_store.reader(prefixes)
+    def _aws_rights(self, access: Access) -> Sequence[Statement]:
+        return self._args.aws_store.rights(access)
 
-    def _grant(self, name: str, member: pulumi.Input[str], role: str, prefixes: Sequence[str]) -> None:
-        """Give a role on the objects of the target store whose names begin with one of the prefixes."""
-        self._args.target_store.grant(f"{self._name}-{name}", member, role, prefixes)
+    def _aws_third(self, duties: Duties) -> Sequence[Statement]:
+        keys = self._args.third_copy_keys
+        if keys is None or not duties.third:
+            return ()
+        return (Statement(actions=["secretsmanager:GetSecretValue"], resources=[keys.aws]),)
 
-    def _list(self, name: str, member: pulumi.Input[str]) -> None:
-        self._args.target_store.grant_list(f"{self._name}-{name}", member)
+    def _google_third(self, name: str, member: pulumi.Input[str], duties: Duties) -> None:
+        keys = self._args.third_copy_keys
+        if keys is not None and duties.third:
+            secretmanager.SecretIamMember(
+                f"{name}-third",
+                secret_id=keys.gcp.split("/")[3],
+                project=keys.gcp.split("/")[1],
+                role="roles/secretmanager.secretAccessor",
+                member=member,
+                opts=self._child,
+            )
 
-    def _publish_dead(self, name: str, member: pulumi.Input[str]) -> None:
-        self._args.queues.dead.published_by(f"{self._name}-dead-{name}", member)
+    def _aws_sends(self, queues: Sequence[Queue]) -> Sequence[Statement]:
+        return [self._args.queues.queues[queue].producer() for queue in queues]
+
+    def _google_rights(self, name: str, member: pulumi.Input[str], access: Access, sends: Sequence[Queue]) -> None:
+        store = self._args.google_store
+        if access.reads:
+            store.grant(f"{self._name}-{name}-reads", member, READ, access.reads)
+        # The one role that may overwrite may delete as well: Google's is no finer.
+        if writes := tuple(dict.fromkeys((*access.writes, *access.deletes))):
+            store.grant(f"{self._name}-{name}-writes", member, WRITE, writes)
+        if access.lists:
+            store.grant_list(f"{self._name}-{name}-lists", member)
+        for queue in sends:
+            self._args.queues.topics[queue].published_by(f"{self._name}-{name}-sends-{queue}", member)

@@ -13,6 +13,7 @@ from pulumi_aws import s3
 from pulumi_gcp import storage
 
 from infra import edge
+from infra.components.artifact_access import Access
 from infra.components.aws_bucket import ABANDONED_UPLOAD_DAYS, private_bucket
 from infra.components.aws_queue import AwsQueue
 from infra.components.google_topic import GoogleTopic
@@ -38,7 +39,24 @@ class AwsArtifactStore(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: AwsArtifactStoreArgs, opts: pulumi.ResourceOptions) -> None:
         super().__init__("lifeboat:artifacts:AwsArtifactStore", name, None, opts)
-        bucket = private_bucket(self, name, args.bucket, args.protect)
+        bucket = private_bucket(
+            self,
+            name,
+            args.bucket,
+            args.protect,
+            rules=[
+                {
+                    "id": f"leftovers-{prefix.strip('/')}",
+                    "status": "Enabled",
+                    "filter": {"prefix": prefix},
+                    # What a transfer that broke off for good has left.
+                    "expiration": {"days": LEFTOVER_DAYS},
+                    # What a finished one deleted: versioning would keep every chunk of every model a second time.
+                    "noncurrent_version_expiration": {"noncurrent_days": 1},
+                }
+                for prefix in TRANSIENT
+            ],
+        )
         s3.BucketNotification(
             f"{name}-events",
             bucket=bucket.bucket,
@@ -58,23 +76,25 @@ class AwsArtifactStore(pulumi.ComponentResource):
         self.arn: pulumi.Output[str] = bucket.arn
         self.register_outputs({"bucket": self.bucket, "arn": self.arn})
 
-    def reader(self, prefixes: Sequence[str]) -> Sequence[Statement]:
-        """Return the rights to read the objects below some prefixes, and to be told that one does not exist.
-
-        Without the right to list, S3 answers for a missing object that it is forbidden.
-        """
-        return (
-            Statement(
-                actions=["s3:GetObject"],
-                resources=[pulumi.Output.concat(self.arn, f"/{prefix}*") for prefix in prefixes],
-            ),
-            Statement(actions=["s3:ListBucket"], resources=[self.arn]),
+    def rights(self, access: Access) -> Sequence[Statement]:
+        """Return a step's rights on this bucket."""
+        # A write under a condition on what stands there needs the right to read it.
+        wanted = (
+            (["s3:GetObject"], [*access.reads, *access.writes]),
+            (["s3:PutObject", "s3:AbortMultipartUpload"], access.writes),
+            (["s3:DeleteObject"], access.deletes),
         )
+        found = [
+            Statement(actions=actions, resources=[pulumi.Output.concat(self.arn, f"/{prefix}*") for prefix in prefixes])
+            for actions, prefixes in wanted
+            if prefixes
+        ]
+        return [*found, Statement(actions=["s3:ListBucket"], resources=[self.arn])] if access.lists else found
 
 
 @dataclass(frozen=True, kw_only=True)
 class GoogleArtifactStoreArgs:
-    """`events` receives what happens to manifests."""
+    """`events` receives what happens to manifests and aliases."""
 
     bucket: str
     location: str
@@ -117,16 +137,17 @@ class GoogleArtifactStore(pulumi.ComponentResource):
             force_destroy=not args.protect,
             opts=holding_data(self, args.protect),
         )
-        storage.Notification(
-            f"{name}-events",
-            bucket=bucket.name,
-            topic=args.events.topic_id,
-            payload_format="JSON_API_V1",
-            event_types=["OBJECT_FINALIZE"],
-            object_name_prefix=MANIFESTS,
-            # Storage checks when the notification is made that its service agent may publish.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[args.events]),
-        )
+        for prefix in (MANIFESTS, ALIASES):
+            storage.Notification(
+                f"{name}-events-{prefix.strip('/')}",
+                bucket=bucket.name,
+                topic=args.events.topic_id,
+                payload_format="JSON_API_V1",
+                event_types=["OBJECT_FINALIZE"],
+                object_name_prefix=prefix,
+                # Storage checks when the notification is made that its service agent may publish.
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[args.events]),
+            )
         self._name = args.bucket
         self.bucket: pulumi.Output[str] = bucket.name
         self.register_outputs({"bucket": self.bucket})

@@ -14,6 +14,8 @@ from functions.stores.errors import (
 )
 from functions.stores.protocols import Message, ObjectInfo
 
+NOW_MS = 1_795_500_000_000
+
 
 @dataclass
 class Fault:
@@ -75,7 +77,7 @@ class MemoryObjects:
         if (absent and known) or (replace is not None and (known is None or known[1].token != replace)):
             raise PreconditionFailedError(key)
         self.generation += 1
-        info = ObjectInfo(key, len(data), str(self.generation), crc32c_of(data), dict(metadata or {}))
+        info = ObjectInfo(key, len(data), str(self.generation), crc32c_of(data), dict(metadata or {}), NOW_MS)
         self.objects[key] = (bytes(data), info)
         self.fault.after_effect()
         return info

@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from memory_objects import Fault, MemoryObjects, MemoryQueue
+from artifact_way import CHUNK_BYTES, Way, clock_ms
+from memory_objects import Fault
 
 from functions.artifacts import alias, plan
 from functions.artifacts.alias import Moved, carry, move
-from functions.artifacts.announce import Announcer
 from functions.artifacts.documents import Transfer, find
-from functions.artifacts.encode import encode_chunk
 from functions.artifacts.errors import (
     AliasConflictError,
     ManifestError,
@@ -23,19 +22,11 @@ from functions.artifacts.errors import (
 )
 from functions.artifacts.manifest import decode
 from functions.artifacts.paths import file_key, manifest_key, receipt_key, transfer_key
-from functions.artifacts.publish import Published, publish
-from functions.artifacts.rebuild import Rebuilder
-from functions.artifacts.verify import verify
+from functions.artifacts.plan import ProveJob, RebuildJob
 from functions.errors import TransientError
 from functions.settings import Site
 from functions.stores.errors import PreconditionFailedError
-
-# The least that settings allow: the test's model then has several chunks a file.
-CHUNK_BYTES = 10 << 20
-
-
-def clock_ms() -> int:
-    return 1_795_500_000_000
+from functions.stores.protocols import ObjectInfo
 
 
 @pytest.fixture(scope="module")
@@ -46,39 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "sub" / "empty").write_bytes(b"")
     noise = random.Random(5).randbytes(1 << 16)
     (root / "weights.bin").write_bytes(noise + b"\x00" * CHUNK_BYTES)
+    (root / "vocabulary.txt").write_bytes(noise[: 1 << 12])
     return root
-
-
-class Way:
-    """Both sites and what lies between them."""
-
-    def __init__(self) -> None:
-        self.here, self.there = MemoryObjects(), MemoryObjects()
-        self.jobs, self.topic = MemoryQueue(), MemoryQueue()
-
-    def publish(self, folder: Path, **more: object) -> Published:
-        return publish(folder, "m", self.here, site=Site.AWS, clock_ms=clock_ms, **more)  # type: ignore[arg-type]
-
-    def announce(self, key: str) -> None:
-        Announcer(Site.AWS, self.here, self.there, self.jobs, CHUNK_BYTES).run(key)
-
-    def encode_all(self) -> None:
-        for message in self.jobs.messages:
-            encode_chunk(self.here, self.there, self.topic, plan.decode_chunk_job(message.body))
-
-    def rebuild(self, body: str) -> bool:
-        return Rebuilder(self.there, clock_ms).run(plan.decode_rebuild_job(body)).complete
-
-    def verify(self, version: str) -> None:
-        verify(self.there, "m", version, site=Site.GCP, clock_ms=clock_ms)
-
-    def whole(self, version: str) -> bool:
-        """Tell whether the far side holds the very files and manifest of the near one."""
-        manifest = decode(self.here.objects[manifest_key("m", version)][0], "m", version)
-        keys = [manifest_key("m", version), *(file_key("m", version, file.path) for file in manifest.files)]
-        return all(
-            key in self.there.objects and self.there.objects[key][0] == self.here.objects[key][0] for key in keys
-        )
 
 
 @pytest.fixture
@@ -120,47 +80,18 @@ def test_any_order_and_any_number_of_deliveries_end_the_same(way: Way, folder: P
     assert not [key for key in way.there.objects if key.startswith(("parts/", "packs/", "pending/"))]
 
 
-def until_done(step: Callable[[], object], limit: int = 4) -> None:
-    for _ in range(limit):
-        try:
-            step()
-        except TransientError:
-            continue
-        return
-    pytest.fail("a single planted fault was not survived")
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_crash_at_any_call_is_repaired_and_never_visible(folder: Path, after: bool) -> None:
-    published = Way()
-    version = published.publish(folder).version
-    at, ended = 0, False
-    while not ended:
-        way = Way()
-        way.here.objects = published.here.objects
-        way.there.fault = Fault(at, after)
-        until_done(lambda way=way: way.announce(manifest_key("m", version)))  # type: ignore[misc]
-        until_done(way.encode_all)
-        for message in way.topic.messages:
-            until_done(lambda way=way, body=message.body: way.rebuild(body))  # type: ignore[misc]
-            assert manifest_key("m", version) not in way.there.objects or way.whole(version), f"torn at call {at}"
-        assert way.whole(version), f"not repaired at call {at}"
-        ended = way.there.fault.calls <= at
-        at += 1
-    assert at > 40
-
-
 def test_a_swapped_or_damaged_pack_is_refused(way: Way, folder: Path) -> None:
     version = travel(way, folder)
-    jobs = [plan.decode_rebuild_job(message.body) for message in way.topic.messages]
-    rebuilder = Rebuilder(way.there, clock_ms)
-    with pytest.raises(PackError, match="another chunk"):
+    jobs = [plan.decode_receiving_job(message.body) for message in way.topic.messages]
+    rebuilder = way.rebuilder
+    assert all(isinstance(job, RebuildJob) for job in jobs)
+    with pytest.raises(PackError, match="another batch"):
         rebuilder.run(replace(jobs[0], pack=jobs[1].pack))
     way.there.put(jobs[1].pack, way.there.objects[jobs[0].pack][0])
     with pytest.raises(PackError, match="bytes of its name"):
         rebuilder.run(jobs[1])
-    with pytest.raises(PackError, match="files"):
-        rebuilder.run(replace(jobs[0], file=9))
+    with pytest.raises(PackError, match="batches"):
+        rebuilder.run(replace(jobs[0], batch=9))
     assert manifest_key("m", version) not in way.there.objects
 
 
@@ -169,10 +100,11 @@ def test_bytes_that_changed_at_the_source_are_found_before_anything_shows(way: W
     key = file_key("m", version, "weights.bin")
     way.here.put(key, b"\x01" + way.here.objects[key][0][1:])
     way.announce(manifest_key("m", version))
-    way.encode_all()
     with pytest.raises(VerificationError, match=r"weights\.bin"):
-        for message in way.topic.messages:
-            way.rebuild(message.body)
+        for _ in range(2):
+            way.encode_all()
+            for message in way.topic.messages:
+                way.rebuild(message.body)
     assert manifest_key("m", version) not in way.there.objects
     assert file_key("m", version, "weights.bin") not in way.there.objects
 
@@ -187,7 +119,6 @@ def test_tampering_after_arrival_is_found_by_verify(way: Way, folder: Path) -> N
     way.there.delete(file_key("m", version, "config.json"))
     with pytest.raises(VerificationError, match="missing"):
         way.verify(version)
-    assert receipt_key("m", version) not in way.there.objects
 
 
 def test_a_version_is_not_sent_back_nor_sent_twice(way: Way, folder: Path) -> None:
@@ -196,8 +127,24 @@ def test_a_version_is_not_sent_back_nor_sent_twice(way: Way, folder: Path) -> No
         way.rebuild(message.body)
     sent = len(way.jobs.messages)
     way.announce(manifest_key("m", version))
-    Announcer(Site.GCP, way.there, MemoryObjects(), way.jobs, CHUNK_BYTES).run(manifest_key("m", version))
     assert len(way.jobs.messages) == sent
+    back = way.back
+    back.announce(manifest_key("m", version))
+    assert not back.jobs.messages and not back.arrived.messages
+
+
+def test_a_version_without_its_receipt_is_proven_when_its_event_comes(way: Way, folder: Path) -> None:
+    version = way.publish(folder, alias="prod").version
+    way.travel(version)
+    way.there.delete(receipt_key("m", version))
+    way.there.delete("aliases/m/prod.json")
+    back = way.back
+    back.announce(manifest_key("m", version))
+    (message,) = back.arrived.messages
+    assert plan.decode_receiving_job(message.body) == ProveJob("m", version)
+    assert way.rebuild(message.body)
+    assert receipt_key("m", version) in way.there.objects
+    assert alias.current(way.there, "m", "prod") == alias.current(way.here, "m", "prod")
 
 
 def test_publishing_again_sends_nothing_and_a_torn_publish_is_finished(way: Way, folder: Path) -> None:
@@ -211,6 +158,20 @@ def test_publishing_again_sends_nothing_and_a_torn_publish_is_finished(way: Way,
     assert (first.created, again.created, again.bytes_sent) == (True, False, 0)
     assert again.alias == first.alias
     assert seen[-1] == (first.bytes_raw, first.bytes_raw)
+
+
+def test_a_file_that_changes_while_it_is_published_never_shows(way: Way, tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(b"hashed")
+    upload = way.here.upload
+
+    def overtaken(key: str, path: Path, crc32c: int, progress: Callable[[int], None]) -> ObjectInfo:
+        path.write_bytes(b"writer")
+        return upload(key, path, crc32c, progress)
+
+    way.here.upload = overtaken  # type: ignore[method-assign]
+    with pytest.raises(VerificationError, match="other bytes than were hashed"):
+        way.publish(tmp_path)
+    assert not way.here.objects
 
 
 def test_a_parent_must_be_there(way: Way, folder: Path) -> None:
@@ -228,13 +189,12 @@ def test_an_alias_waits_for_the_receipt_then_moves(way: Way, folder: Path) -> No
     move(way.here, "m", "prod", version, epoch=1, site=Site.AWS, clock_ms=clock_ms)
     with pytest.raises(VersionNotReadyError):
         way.announce("aliases/m/prod.json")
+    # It comes with the version that it waited for; its own event finds it there.
     for message in way.topic.messages:
+        assert alias.current(way.there, "m", "prod") is None
         way.rebuild(message.body)
-    with pytest.raises(VersionNotReadyError):
-        way.announce("aliases/m/prod.json")
-    way.verify(version)
-    way.announce("aliases/m/prod.json")
     assert alias.current(way.there, "m", "prod") == alias.current(way.here, "m", "prod")
+    way.announce("aliases/m/prod.json")
     assert carry(way.here, way.there, "m", "prod", Site.AWS) is Moved.APPLIED
     assert carry(way.there, way.here, "m", "prod", Site.GCP) is Moved.ECHO
     assert carry(way.here, way.there, "m", "none", Site.AWS) is Moved.STALE
