@@ -40,6 +40,19 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Done:
+    """What a plan came to; `failed` are the sequence numbers or identities of what must come again."""
+
+    failed: Sequence[str]
+    outcomes: Mapping[Outcome, int]
+    lags_ms: Sequence[int]
+
+    def result(self, failed: str | None) -> Result:
+        """Return it as a batch's result."""
+        return Result(failed, self.outcomes, self.lags_ms)
+
+
+@dataclass(frozen=True)
 class FeatureApplier:
     """The apply path of one direction: from the change records of `site`'s store `home` into `far`."""
 
@@ -51,14 +64,18 @@ class FeatureApplier:
 
     def run(self, records: Sequence[Mapping[str, Any]]) -> Result:
         """Apply the batch. Never raises for a single record's sake."""
-        todo = plan(records, self.clock_ms(), self.site)
+        done = self.execute(plan(records, self.clock_ms(), self.site))
+        return done.result(lowest(done.failed))
+
+    def execute(self, todo: Plan) -> Done:
+        """Do what a plan asks for."""
         outcomes = Counter(todo.outcomes)
         changes = dict(todo.changes)
         failed = self._adopt(todo, changes, outcomes)
         parked = list(todo.parked)
         lags = self._send(changes, parked, failed, outcomes)
         self._park(parked, failed, outcomes)
-        return Result(lowest(failed), {outcome: outcomes[outcome] for outcome in Outcome}, lags)
+        return Done(failed, {outcome: outcomes[outcome] for outcome in Outcome}, lags)
 
     def _adopt(self, todo: Plan, changes: dict[str, Change], outcomes: Counter[Outcome]) -> list[str]:
         """Give versions to rows that unaware programs wrote, and add them to `changes`."""

@@ -1,8 +1,10 @@
 """What services use: features and sessions of their own site's store, versioned, so that they replicate and converge."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from functions.errors import TransientError
 from functions.features.envelope import Envelope, Value, decode, encode
 from functions.features.errors import ContendedRowError
 from functions.features.tombstone import tombstone
@@ -12,6 +14,16 @@ from functions.stores.protocols import Row, RowStore
 
 # Each refusal means that another writer won a round; eight in a row on one row is a misuse of the row, not bad luck.
 _ROUNDS = 8
+# Conditional writes have no batch form in either store; this many of a batch are in flight.
+_WRITERS = 16
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a batch came to: versions of the rows that stand, and why others do not. What failed may be written again."""
+
+    versions: Mapping[str, int]
+    failed: Mapping[str, TransientError]
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,8 @@ class FeatureStore:
         self._rows = rows
         self._site = site
         self._clock_ms = clock_ms
+        # Threads start with the first batch and stay.
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="features")
 
     def get(self, key: str) -> Features | None:
         """Return the row, None if there is none, it was deleted, or it has expired."""
@@ -80,6 +94,35 @@ class FeatureStore:
     def delete(self, key: str) -> int:
         """Delete the row on both sides and return the version of the deletion; deleting nothing is no error."""
         return self._write(key, lambda version: tombstone(key, version))
+
+    def set_many(
+        self, rows: Mapping[str, Mapping[str, Value]], *, event_ms: int = 0, schema: int = 0, expires: int = 0
+    ) -> Written:
+        """Write whole rows, each by itself: a batch is no transaction, and one row's failure stops no other.
+
+        Raises EnvelopeError for a value that can't be stored, before anything is written.
+        """
+        envelopes = {
+            key: encode(Envelope(attributes, False, event_ms, schema, expires)) for key, attributes in rows.items()
+        }
+        return self._write_many(list(envelopes), lambda key, version: Row(key, version, envelopes[key]))
+
+    def delete_many(self, keys: Sequence[str]) -> Written:
+        """Delete rows on both sides, each by itself; deleting nothing is no error."""
+        return self._write_many(list(dict.fromkeys(keys)), tombstone)
+
+    def _write_many(self, keys: Sequence[str], row: Callable[[str, int], Row]) -> Written:
+        def write(key: str) -> int | TransientError:
+            try:
+                return self._write(key, lambda version: row(key, version))
+            except TransientError as error:
+                return error
+
+        answers = dict(zip(keys, self._writers.map(write, keys), strict=True))
+        return Written(
+            {key: answer for key, answer in answers.items() if isinstance(answer, int)},
+            {key: answer for key, answer in answers.items() if not isinstance(answer, int)},
+        )
 
     def _write(self, key: str, row: Callable[[int], Row]) -> int:
         last = 0

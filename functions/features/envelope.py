@@ -92,6 +92,12 @@ def encode(envelope: Envelope) -> bytes:
 
 def peek(data: bytes) -> Envelope:
     """Return the header alone, attributes left empty; EnvelopeError if it is none."""
+    deleted, event_ms, schema, expires = read_header(data)
+    return Envelope(NOTHING, deleted, event_ms, schema, expires)
+
+
+def read_header(data: bytes) -> tuple[bool, int, int, int]:
+    """Return deleted, event time, schema and expiry of canonical bytes; EnvelopeError if they are none."""
     if not HEADER.size < len(data) <= MOST_BYTES:
         raise EnvelopeError(f"{len(data)} bytes are no envelope, {HEADER.size + 1} to {MOST_BYTES} are expected")
     kind, flags, event_ms, schema, expires = HEADER.unpack_from(data)
@@ -99,7 +105,7 @@ def peek(data: bytes) -> Envelope:
         raise EnvelopeError(
             f"envelope of format {kind} with flags {flags} is unknown to this release; upgrade it first"
         )
-    return Envelope(NOTHING, bool(flags), event_ms, schema, expires)
+    return bool(flags), event_ms, schema, expires
 
 
 def decode(data: bytes) -> Envelope:

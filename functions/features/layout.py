@@ -22,6 +22,7 @@ A value is one tag byte and its content:
 import struct
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from functools import lru_cache
 
 from functions.features.errors import EnvelopeError
 
@@ -95,15 +96,22 @@ def text_bytes(value: str) -> bytes:
         raise EnvelopeError("text with a lone surrogate has no UTF-8 form") from error
 
 
+@lru_cache(maxsize=4_096)
+def name_bytes(name: str) -> bytes:
+    """Return a name with its length. Rows of a table have the same few names, so nearly all are known."""
+    data = text_bytes(name)
+    return varint(len(data)) + data
+
+
 def put_name(out: list[bytes], name: str) -> None:
     """Append the key of a map's member."""
-    data = text_bytes(name)
-    out.append(varint(len(data)) + data)
+    out.append(name_bytes(name))
 
 
 def put_blob(out: list[bytes], tag: bytes, data: bytes) -> None:
     """Append a tag and one content with its length."""
-    out.append(tag + varint(len(data)) + data)
+    size = len(data)
+    out.append(tag + (_SMALL[size] if size < 0x80 else varint(size)) + data)
 
 
 def put_set(out: list[bytes], tag: bytes, members: Iterable[bytes]) -> None:

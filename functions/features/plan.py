@@ -112,7 +112,7 @@ def lowest(sequences: Sequence[str]) -> str | None:
 
 def _read(record: Mapping[str, Any], sequence: str, now_ms: int, site: Site) -> Change | Adoption | Outcome:
     event, change = record.get("eventName"), record.get("dynamodb")
-    if event not in _EVENTS or not isinstance(change, Mapping):
+    if event not in _EVENTS or not isinstance(change, dict):
         raise PoisonRecordError(f"record {sequence!r} of kind {event!r} is no change of a row")
     key = key_of(change.get("Keys", {}))
     old = _image(change.get("OldImage"))

@@ -111,11 +111,19 @@ def sdk_variables(ground: GroundClient) -> dict[str, str]:
 def make_sites(ground: GroundClient) -> Sites:
     """Make everything both sites need; call it inside `variables(sdk_variables(ground))`."""
     name = f"test{next(_numbers)}-{os.getpid()}"
-    jobs_url = _make_queues_and_buckets(ground, name)
+    urls = _make_queues_and_buckets(ground, name)
+    queues = {
+        "aws": {"jobs": urls["jobs"], "rebuilds": urls["rebuild"]},
+        "gcp": {
+            "jobs": f"projects/{PROJECT}/topics/{name}-jobs",
+            "rebuilds": f"projects/{PROJECT}/topics/{name}-rebuild",
+        },
+    }
     stream_arn = _make_dynamodb_table(f"{name}-features")
     _make_bigtable_table(ground, name)
-    for topic in ("rebuild", "dead"):
+    for topic in ("events", "jobs", "rebuild", "dead"):
         _make_topic(ground, f"{name}-{topic}")
+    _make_notifications(ground, name)
     tables = {
         "aws": {"table": f"{name}-features"},
         "gcp": {"project": PROJECT, "instance": name, "table": "features", "app_profile": "replication"},
@@ -124,8 +132,7 @@ def make_sites(ground: GroundClient) -> Sites:
         **sdk_variables(ground),
         settings.ARTIFACT_BUCKETS: json.dumps({"aws": f"{name}-aws", "gcp": f"{name}-gcp"}),
         settings.FEATURE_TABLES: json.dumps(tables),
-        settings.ARTIFACT_JOBS_QUEUE: jobs_url,
-        settings.REBUILD_TOPIC: f"projects/{PROJECT}/topics/{name}-rebuild",
+        settings.ARTIFACT_QUEUES: json.dumps(queues),
         settings.DEAD_TOPIC: f"projects/{PROJECT}/topics/{name}-dead",
         settings.CHUNK_BYTES: str(CHUNK_BYTES),
     }
@@ -137,14 +144,14 @@ def r2_objects(ground: GroundClient, sites: Sites) -> R2Objects:
     return R2Objects(boto3.client("s3", endpoint_url=endpoint), f"{sites.name}-r2")
 
 
-def _make_queues_and_buckets(ground: GroundClient, name: str) -> str:
+def _make_queues_and_buckets(ground: GroundClient, name: str) -> dict[str, str]:
     sqs, s3 = boto3.client("sqs"), boto3.client("s3")
     arn = "arn:aws:sqs:us-east-1:123456789012"
     sqs.create_queue(QueueName=f"{name}-letters")
     redrive = json.dumps({"deadLetterTargetArn": f"{arn}:{name}-letters", "maxReceiveCount": 50})
     urls = {
         queue: sqs.create_queue(QueueName=f"{name}-{queue}", Attributes={"RedrivePolicy": redrive})["QueueUrl"]
-        for queue in ("events", "jobs")
+        for queue in ("events", "jobs", "rebuild")
     }
     s3.create_bucket(Bucket=f"{name}-aws")
     s3.put_bucket_notification_configuration(
@@ -164,7 +171,19 @@ def _make_queues_and_buckets(ground: GroundClient, name: str) -> str:
     boto3.client("s3", endpoint_url=environment["LIFEBOAT_R2_ENDPOINT"]).create_bucket(Bucket=f"{name}-r2")
     url = f"{environment['STORAGE_EMULATOR_HOST']}/storage/v1/b?project={PROJECT}"
     requests.post(url, json={"name": f"{name}-gcp"}, timeout=10).raise_for_status()
-    return urls["jobs"]
+    return urls
+
+
+def _make_notifications(ground: GroundClient, name: str) -> None:
+    url = f"{ground.environment()['STORAGE_EMULATOR_HOST']}/storage/v1/b/{name}-gcp/notificationConfigs"
+    for prefix in ("manifests/", "aliases/"):
+        body = {
+            "topic": f"//pubsub.googleapis.com/projects/{PROJECT}/topics/{name}-events",
+            "payload_format": "JSON_API_V1",
+            "event_types": ["OBJECT_FINALIZE"],
+            "object_name_prefix": prefix,
+        }
+        requests.post(url, json=body, timeout=10).raise_for_status()
 
 
 def _make_dynamodb_table(name: str) -> str:
