@@ -6,13 +6,28 @@ Clients live as long as the process; each function loads only what its own work 
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from functions import batch, settings, telemetry
 from functions.events import created_keys
 from functions.settings import Settings
 from functions.stores.clients import Clients
+
+if TYPE_CHECKING:
+    from functions.bridge.window import Window
+    from functions.stores.spanner_userdata import SpannerUserData
+
+
+class LambdaContext(Protocol):
+    """What the handlers read of Lambda's context object."""
+
+    invoked_function_arn: str
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Return the time that is left of the function's limit."""
+
 
 telemetry.configure()
 
@@ -29,48 +44,40 @@ def _now_ms() -> int:
 
 def artifact_plan(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     """Handle SQS messages with S3 notifications of manifests and aliases."""
-    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.ARTIFACT_JOBS_QUEUE)
-    from functions.artifacts.announce import Announcer
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.ARTIFACT_QUEUES)
+    from functions.artifacts.steps import announcer
 
-    announcer = Announcer(
-        site=found.site,
-        here=clients.objects(found.site),
-        there=clients.objects(found.site.peer),
-        jobs=clients.queue(found.artifact_jobs_queue),
-        chunk_bytes=found.chunk_bytes,
-    )
+    announce = announcer(found, clients)
 
     def handle(body: str) -> None:
         for key in created_keys(body):
-            announcer.run(key)
+            announce.run(key)
 
     return batch.run(event, handle, clients.sources)
 
 
 def artifact_encode(event: Mapping[str, Any], context: object) -> dict[str, Any]:
-    """Handle SQS messages with chunk jobs."""
-    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.REBUILD_TOPIC)
-    from functions.artifacts.encode import encode_chunk
-    from functions.artifacts.plan import decode_chunk_job
+    """Handle SQS messages that name batches of versions to send."""
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.ARTIFACT_QUEUES)
+    from functions.artifacts.steps import sender
 
-    here, there = clients.objects(found.site), clients.objects(found.site.peer)
-    topic = clients.topic(found.rebuild_topic)
+    return batch.run(event, sender(found, clients), clients.sources)
 
-    def handle(body: str) -> None:
-        job = decode_chunk_job(body)
-        started = time.monotonic()
-        sent = encode_chunk(here, there, topic, job)
-        telemetry.emit(
-            found.metrics_namespace,
-            {"site": found.site, "path": "artifacts", "step": "encode"},
-            {
-                "bytes_raw": (sent.bytes_raw, "Bytes"),
-                "bytes_wire": (sent.bytes_wire, "Bytes"),
-                "seconds": (time.monotonic() - started, "Seconds"),
-            },
-        )
 
-    return batch.run(event, handle, clients.sources)
+def artifact_rebuild(event: Mapping[str, Any], context: object) -> dict[str, Any]:
+    """Handle SQS messages that name packs that have arrived from the other site."""
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.ARTIFACT_QUEUES)
+    from functions.artifacts.steps import receiver
+
+    return batch.run(event, receiver(found, clients, _now_ms), clients.sources)
+
+
+def artifact_sweep(event: Mapping[str, Any], context: object) -> dict[str, Any]:
+    """Handle a tick of the schedule: compare the artifacts of both sites and repair what events did not bring about."""
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.ARTIFACT_QUEUES)
+    from functions.artifacts.steps import sweep
+
+    return asdict(sweep(found, clients, _now_ms))
 
 
 def features_apply(event: Mapping[str, Any], context: object) -> dict[str, Any]:
@@ -78,15 +85,96 @@ def features_apply(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.FEATURE_TABLES)
     from functions.features.apply import FeatureApplier
     from functions.features.metrics import report
+    from functions.features.policies import parse_policies
+    from functions.features.policies_rows import target
     from functions.parking import ObjectParkingLot
 
+    peer = found.site.peer
     applier = FeatureApplier(
         site=found.site,
         home=clients.adopting_rows,
-        far=clients.rows(found.site.peer),
+        far=target(clients.feature_table(peer), peer, parse_policies(found.feature_policies), _now_ms),
         parking=ObjectParkingLot(clients.objects(found.site), "features"),
         clock_ms=_now_ms,
     )
     result = applier.run(event.get("Records", ()))
     report(found.metrics_namespace, found.site, result)
     return {"batchItemFailures": [] if result.failed is None else [{"itemIdentifier": result.failed}]}
+
+
+# A turn ends this long before the function's limit: the documents of the share at hand are still written.
+_RECONCILE_RESERVE_MS = 60_000
+
+
+def features_reconcile(event: Mapping[str, Any], context: LambdaContext) -> dict[str, object]:
+    """Take this site's turn in reconciling the feature tables, as its clock asks for it."""
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.FEATURE_TABLES)
+    from functions.features.reconcile_steps import tell, turn
+
+    remaining = context.get_remaining_time_in_millis
+    phase, report = turn(found, clients, _now_ms).run(lambda: remaining() < _RECONCILE_RESERVE_MS)
+    return tell(found.metrics_namespace, found.site, phase, report)
+
+
+def feast_apply(event: Mapping[str, Any], context: object) -> dict[str, Any]:
+    """Handle a batch of the change stream of one of Feast's tables; answers like `features_apply`."""
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.FEATURE_TABLES, settings.FEAST_VIEWS)
+    from functions.features.feast_layout import table_of, view_of
+    from functions.features.feast_layout_stores import FeastCopy, FeastDynamoRows
+    from functions.features.metrics import report
+    from functions.parking import ObjectParkingLot
+
+    records = event.get("Records", ())
+    if not records:
+        return {"batchItemFailures": []}
+    table = table_of(records[0])
+    copy = FeastCopy(
+        FeastDynamoRows(clients.aws("dynamodb"), table),
+        clients.feast_rows(view_of(table, found.feast_views)),
+        ObjectParkingLot(clients.objects(found.site), "features"),
+        _now_ms,
+    )
+    result = copy.run(records)
+    report(found.metrics_namespace, found.site, result)
+    return {"batchItemFailures": [] if result.failed is None else [{"itemIdentifier": result.failed}]}
+
+
+@cache
+def _bridge_window() -> "Window":
+    from functions.bridge.window import Window
+
+    return Window()
+
+
+def bridge_to_topic(event: Mapping[str, Any], context: object) -> dict[str, Any]:
+    """Handle SQS messages that are to be on the other side's topic; answers with those that are to come again."""
+    found, clients = _clients(settings.BRIDGE_TOPIC)
+    from functions.bridge.carry import QueueToTopic
+
+    topic = clients.bridge_topic(found.bridge_topic)
+    carry = QueueToTopic(found.site, clients.sources, topic, _bridge_window(), _now_ms)
+    result = carry.run(event.get("Records", ()))
+    counts: dict[str, tuple[float, str]] = {name.value: (count, "Count") for name, count in result.outcomes.items()}
+    telemetry.emit(found.metrics_namespace, {"source": found.site, "path": "bridge"}, counts)
+    return {"batchItemFailures": [{"itemIdentifier": identity} for identity in result.failed]}
+
+
+@cache
+def _spanner_userdata() -> "SpannerUserData":
+    """Return the one Spanner store of this process: its session is made once."""
+    _, clients = _clients(settings.USER_DATABASES)
+    from functions.userdata.schema import REFERENCE_TABLES
+
+    return clients.spanner(REFERENCE_TABLES, _now_ms)
+
+
+def userdata_drain(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Drain the outbox of the user database: called by the database, by the clock, and by the program."""
+    found, clients = _clients(settings.USER_DATABASES)
+    from functions.userdata.handle import DrainRequests
+    from functions.userdata.schema import REFERENCE_TABLES
+
+    home = clients.aurora(REFERENCE_TABLES)
+    requests = DrainRequests(clients.data_api, home, _spanner_userdata(), REFERENCE_TABLES, _now_ms)
+    remaining_ms = context.get_remaining_time_in_millis()
+    return requests.run(event, context.invoked_function_arn, remaining_ms, found.metrics_namespace)

@@ -6,21 +6,33 @@ reason and is acknowledged.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import cache
+from typing import TYPE_CHECKING
 
 import functions_framework
 from cloudevents.http.event import CloudEvent
 
 from functions import settings, telemetry
-from functions.errors import PermanentError
+from functions.errors import PermanentError, TransientError
 from functions.events import PubSubMessage, finalized_key, pubsub_message
 from functions.parking import park_message
 from functions.settings import Settings
 from functions.stores.clients import Clients
 from functions.telemetry import LOGGER
 
+if TYPE_CHECKING:
+    from flask import Request
+
+    from functions.bridge.carry import TopicToQueue
+    from functions.gathering import Gathering
+    from functions.stores.spanner_userdata import SpannerUserData
+
 telemetry.configure()
+
+# Requests that run at once in one instance are far fewer; it bounds what one batch holds in memory.
+FEATURE_MESSAGES = 200
 
 
 @cache
@@ -34,57 +46,174 @@ def _now_ms() -> int:
 
 
 @functions_framework.cloud_event
-def artifact_rebuild(event: CloudEvent) -> None:
-    """Handle one pack that has arrived from the other site."""
-    found, clients = _clients(settings.ARTIFACT_BUCKETS)
-    from functions.artifacts.plan import decode_rebuild_job
-    from functions.artifacts.rebuild import Rebuilder
+def artifact_plan(event: CloudEvent) -> None:
+    """Handle the notification that a manifest or alias was written on this site."""
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.ARTIFACT_QUEUES)
+    from functions.artifacts.steps import announcer
 
-    rebuilder = Rebuilder(clients.objects(found.site), _now_ms)
+    announce = announcer(found, clients)
 
     def handle(message: PubSubMessage) -> None:
-        job = decode_rebuild_job(message.body)
-        started = time.monotonic()
-        done = rebuilder.run(job)
-        telemetry.emit(
-            found.metrics_namespace,
-            {"site": found.site, "path": "artifacts", "step": "rebuild"},
-            {
-                "completed": (int(done.bytes_raw > 0), "Count"),
-                "bytes_raw": (done.bytes_raw, "Bytes"),
-                "bytes_wire": (done.bytes_wire, "Bytes"),
-                "seconds": (time.monotonic() - started, "Seconds"),
-            },
-        )
+        key = finalized_key(message)
+        if key:
+            announce.run(key)
 
     _or_park(event, found, clients, handle)
 
 
 @functions_framework.cloud_event
-def artifact_verify(event: CloudEvent) -> None:
-    """Handle the notification that a manifest has become visible on this site."""
-    found, clients = _clients(settings.ARTIFACT_BUCKETS)
-    from functions.artifacts.paths import parse_key
-    from functions.artifacts.verify import verify
+def artifact_encode(event: CloudEvent) -> None:
+    """Handle one message that names a batch of a version to send."""
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.ARTIFACT_QUEUES)
+    from functions.artifacts.steps import sender
 
-    def handle(message: PubSubMessage) -> None:
-        key = finalized_key(message)
-        named = parse_key(key) if key else None
-        if named is None or named[0] != "manifests":
-            return
-        _, model, version = named
-        receipt = verify(clients.objects(found.site), model, version, site=found.site, clock_ms=_now_ms)
-        telemetry.emit(
-            found.metrics_namespace,
-            {"site": found.site, "path": "artifacts", "step": "verify"},
-            {
-                "verified": (1, "Count"),
-                "bytes_raw": (receipt.bytes_raw, "Bytes"),
-                "seconds": (receipt.seconds, "Seconds"),
-            },
+    send = sender(found, clients)
+    _or_park(event, found, clients, lambda message: send(message.body))
+
+
+@functions_framework.cloud_event
+def artifact_rebuild(event: CloudEvent) -> None:
+    """Handle one message that names a pack that has arrived from the other site."""
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.ARTIFACT_QUEUES)
+    from functions.artifacts.steps import receiver
+
+    receive = receiver(found, clients, _now_ms)
+    _or_park(event, found, clients, lambda message: receive(message.body))
+
+
+@functions_framework.http
+def artifact_sweep(request: "Request") -> dict[str, int]:
+    """Handle a tick of the schedule: compare the artifacts of both sites and repair what events did not bring about."""
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.ARTIFACT_QUEUES)
+    from functions.artifacts.steps import sweep
+
+    return asdict(sweep(found, clients, _now_ms))
+
+
+@cache
+def _feature_messages() -> "Gathering[PubSubMessage, bool]":
+    """Return what joins concurrent requests into batches; it answers whether a message is done with."""
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.FEATURE_TABLES)
+    from functions.features.apply import FeatureApplier
+    from functions.features.metrics import report
+    from functions.features.policies import parse_policies
+    from functions.features.policies_rows import target
+    from functions.features.reverse import RereadApplier
+    from functions.gathering import Gathering
+    from functions.parking import ObjectParkingLot
+
+    peer = found.site.peer
+    applier = RereadApplier(
+        FeatureApplier(
+            site=found.site,
+            home=clients.home_rows(found.site),
+            far=target(clients.feature_table(peer), peer, parse_policies(found.feature_policies), _now_ms),
+            parking=ObjectParkingLot(clients.objects(found.site), "features"),
+            clock_ms=_now_ms,
         )
+    )
 
-    _or_park(event, found, clients, handle)
+    def work(messages: Sequence[PubSubMessage]) -> list[bool]:
+        done = applier.run(messages)
+        report(found.metrics_namespace, found.site, done.result)
+        return [message.identity not in done.failed for message in messages]
+
+    return Gathering(work, FEATURE_MESSAGES)
+
+
+@functions_framework.http
+def features_apply(request: "Request") -> tuple[str, int]:
+    """Handle one change of the feature table, as the change stream's template tells it through a push subscription."""
+    message = pubsub_message(request.get_data())
+    # Not an exception: a store that is away fails thousands of these, and each would log its stack.
+    return ("", 204) if _feature_messages().submit(message) else ("not applied, to be sent again", 503)
+
+
+@cache
+def _bridge_to_queue() -> "TopicToQueue":
+    found, clients = _clients(settings.BRIDGE_QUEUE)
+    from functions.bridge.carriers import SQS_MESSAGES
+    from functions.bridge.carry import TopicToQueue
+    from functions.bridge.window import Window
+    from functions.gathering import Gathering
+
+    queue = clients.bridge_queue(found.bridge_queue)
+    return TopicToQueue(found.site, queue.fifo, Gathering(queue.send, SQS_MESSAGES), Window(), _now_ms)
+
+
+@functions_framework.http
+def bridge_to_queue(request: "Request") -> tuple[str, int]:
+    """Handle one message that is to be on the other side's queue; requests that run at once share their calls."""
+    found, clients = _clients(settings.BRIDGE_QUEUE)
+    from functions.bridge.carry import Outcome
+    from functions.bridge.parcel import from_pubsub
+
+    body = request.get_data()
+    try:
+        outcome = _bridge_to_queue().run(from_pubsub(body, found.site))
+    except TransientError as error:
+        LOGGER.warning("message not carried: %s", error)
+        outcome = Outcome.FAILED
+    except PermanentError as error:
+        LOGGER.error("message parked", extra={"reason": str(error)})
+        if not found.dead_topic:
+            raise
+        # The push itself, as it came: the message's own bytes may be no text.
+        park_message(clients.topic(found.dead_topic), body.decode(errors="replace"), {}, str(error))
+        outcome = Outcome.PARKED
+    telemetry.emit(found.metrics_namespace, {"source": found.site, "path": "bridge"}, {outcome.value: (1, "Count")})
+    return ("not carried, to be sent again", 503) if outcome is Outcome.FAILED else ("", 204)
+
+
+@cache
+def _spanner_userdata() -> "SpannerUserData":
+    """Return the one Spanner store of this process: its session is made once."""
+    _, clients = _clients(settings.USER_DATABASES)
+    from functions.userdata.schema import REFERENCE_TABLES
+
+    return clients.spanner(REFERENCE_TABLES, _now_ms)
+
+
+@functions_framework.http
+def userdata_apply(request: "Request") -> tuple[str, int]:
+    """Handle one change record of the user database, as the change stream's template tells it through a push subscription."""
+    found, clients = _clients(settings.USER_DATABASES)
+    from functions.userdata.arrive import ArrivalApplier, demand_settled
+    from functions.userdata.handle import report
+    from functions.userdata.schema import REFERENCE_TABLES
+
+    home = clients.aurora(REFERENCE_TABLES)
+    applier = ArrivalApplier(found.site.peer, home, _spanner_userdata(), REFERENCE_TABLES, _now_ms)
+    message = pubsub_message(request.get_data())
+    try:
+        arrived = applier.run(message.body)
+        report(found.metrics_namespace, found.site, arrived.counts(), arrived.lags_ms)
+        demand_settled(arrived)
+    except TransientError as error:
+        # Not an exception: a store that is away fails thousands of these, and each would log its stack.
+        LOGGER.warning("change not applied: %s", error)
+        return "not applied, to be sent again", 503
+    except PermanentError as error:
+        LOGGER.error("message parked", extra={"key": message.identity, "reason": str(error)})
+        if not found.dead_topic:
+            raise
+        park_message(clients.topic(found.dead_topic), message.body, message.attributes, str(error))
+    return "", 204
+
+
+# Cloud Scheduler waits 30 minutes at most for an HTTP target; a turn that ran so long ends in order, and the next goes on.
+_RECONCILE_SECONDS = 20 * 60
+
+
+@functions_framework.http
+def features_reconcile(request: "Request") -> tuple[dict[str, object], int]:
+    """Take this site's turn in reconciling the feature tables, as its clock asks for it."""
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.FEATURE_TABLES)
+    from functions.features.reconcile_steps import tell, turn
+
+    ends = time.monotonic() + _RECONCILE_SECONDS
+    phase, report = turn(found, clients, _now_ms).run(lambda: time.monotonic() > ends)
+    return tell(found.metrics_namespace, found.site, phase, report), 200
 
 
 def _or_park(event: CloudEvent, found: Settings, clients: Clients, handle: Callable[[PubSubMessage], None]) -> None:

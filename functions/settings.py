@@ -16,11 +16,21 @@ from functions.errors import SettingsError
 SITE = "LIFEBOAT_SITE"
 ARTIFACT_BUCKETS = "LIFEBOAT_ARTIFACT_BUCKETS"
 FEATURE_TABLES = "LIFEBOAT_FEATURE_TABLES"
-ARTIFACT_JOBS_QUEUE = "LIFEBOAT_ARTIFACT_JOBS_QUEUE"
-REBUILD_TOPIC = "LIFEBOAT_REBUILD_TOPIC"
+FEATURE_POLICIES = "LIFEBOAT_FEATURE_POLICIES"
+FEAST_VIEWS = "LIFEBOAT_FEAST_VIEWS"
+SESSION_KEYS = "LIFEBOAT_SESSION_KEYS"
+ARTIFACT_QUEUES = "LIFEBOAT_ARTIFACT_QUEUES"
 DEAD_TOPIC = "LIFEBOAT_DEAD_TOPIC"
+R2_ACCOUNT = "LIFEBOAT_R2_ACCOUNT"
+R2_BUCKET = "LIFEBOAT_R2_BUCKET"
+R2_KEY = "LIFEBOAT_R2_KEY"
 CHUNK_BYTES = "LIFEBOAT_CHUNK_BYTES"
+BYTES_PER_SECOND = "LIFEBOAT_ARTIFACT_BYTES_PER_SECOND"
 GOOGLE_CREDENTIALS = "LIFEBOAT_GOOGLE_CREDENTIALS"
+AWS_ROLE = "LIFEBOAT_AWS_ROLE"
+USER_DATABASES = "LIFEBOAT_USER_DATABASES"
+BRIDGE_TOPIC = "LIFEBOAT_BRIDGE_TOPIC"
+BRIDGE_QUEUE = "LIFEBOAT_BRIDGE_QUEUE"
 METRICS_NAMESPACE = "LIFEBOAT_METRICS_NAMESPACE"
 MODEL = "LIFEBOAT_MODEL"
 ALIAS = "LIFEBOAT_ALIAS"
@@ -42,11 +52,18 @@ DEFAULT_CHUNK_BYTES = 64 * MEBIBYTE
 # (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html). The upper bound is what a small function holds in memory.
 CHUNK_BYTES_RANGE = (10 * MEBIBYTE, 256 * MEBIBYTE)
 
+# Of one function that sends; 0 is no limit. Below a megabyte a second one chunk would outlast its function.
+BYTES_PER_SECOND_RANGE = (1_000_000, 10_000_000_000)
+
 DEFAULT_MODEL = "recommender"
 DEFAULT_ALIAS = "prod"
 DEFAULT_METRICS_NAMESPACE = "Lifeboat"
 
+# What a token that Google signs for an AWS role must name as its audience, so that one made for another use is refused.
+AWS_ROLE_AUDIENCE = "lifeboat-aws"
+
 _TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+")
 
 
 class Site(StrEnum):
@@ -84,6 +101,53 @@ class BigtableTable:
 
 
 @dataclass(frozen=True)
+class AuroraDatabase:
+    """Where the user data of site aws lives: a cluster and the secret that its Data API signs in with, by their ARNs."""
+
+    cluster: str
+    secret: str
+    database: str
+
+
+@dataclass(frozen=True)
+class SpannerPlace:
+    """Where the user data of site gcp lives."""
+
+    project: str
+    instance: str
+    database: str
+
+    @property
+    def name(self) -> str:
+        """Return the full resource name of the database."""
+        return f"projects/{self.project}/instances/{self.instance}/databases/{self.database}"
+
+
+@dataclass(frozen=True)
+class ArtifactQueues:
+    """A site's own queues of the artifact path: SQS URLs on aws, full names of Pub/Sub topics on gcp.
+
+    `jobs` holds batches to send to the other site, `rebuilds` packs that came from it.
+    """
+
+    jobs: str
+    rebuilds: str
+
+
+@dataclass(frozen=True)
+class ThirdBucket:
+    """Where the third copy stands: a bucket of an R2 account, and which secret of this site's cloud holds its access key.
+
+    `key` is the ARN of a secret on aws, the full name of a secret's version on gcp; its value is JSON with `access_key_id` and
+    `secret_access_key`.
+    """
+
+    account: str
+    bucket: str
+    key: str
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything a function or the service was told; what an entry needs beyond `site` it names to `read`."""
 
@@ -91,11 +155,20 @@ class Settings:
     artifact_buckets: Mapping[Site, str] = field(default_factory=dict)
     dynamodb_table: DynamoDbTable | None = None
     bigtable_table: BigtableTable | None = None
-    artifact_jobs_queue: str = ""
-    rebuild_topic: str = ""
+    feature_policies: Mapping[str, object] = field(default_factory=dict)
+    feast_views: Mapping[str, object] = field(default_factory=dict)
+    session_keys: str = field(default="", repr=False)
+    aurora: AuroraDatabase | None = None
+    spanner: SpannerPlace | None = None
+    bridge_topic: str = ""
+    bridge_queue: str = ""
+    artifact_queues: Mapping[Site, ArtifactQueues] = field(default_factory=dict)
+    third_bucket: ThirdBucket | None = None
     dead_topic: str = ""
     chunk_bytes: int = DEFAULT_CHUNK_BYTES
+    bytes_per_second: int = 0
     google_credentials: Mapping[str, object] | None = None
+    aws_role: str = ""
     metrics_namespace: str = DEFAULT_METRICS_NAMESPACE
     model: str = DEFAULT_MODEL
     alias: str = DEFAULT_ALIAS
@@ -111,16 +184,28 @@ def read(environment: Mapping[str, str], required: Iterable[str] = ()) -> Settin
     tables = reader.json_map(FEATURE_TABLES)
     dynamodb = reader.table(tables, Site.AWS, ("table",))
     bigtable = reader.table(tables, Site.GCP, ("project", "instance", "table", "app_profile"))
+    databases = reader.json_map(USER_DATABASES)
+    aurora = reader.table(databases, Site.AWS, ("cluster", "secret", "database"), USER_DATABASES)
+    spanner = reader.table(databases, Site.GCP, ("project", "instance", "database"), USER_DATABASES)
     settings = Settings(
         site=reader.site(),
         artifact_buckets=reader.buckets(),
         dynamodb_table=DynamoDbTable(**dynamodb) if dynamodb else None,
         bigtable_table=BigtableTable(**bigtable) if bigtable else None,
-        artifact_jobs_queue=reader.queue_url(ARTIFACT_JOBS_QUEUE),
-        rebuild_topic=reader.topic(REBUILD_TOPIC),
+        feature_policies=reader.json_map(FEATURE_POLICIES),
+        feast_views=reader.json_map(FEAST_VIEWS),
+        session_keys=environment.get(SESSION_KEYS, ""),
+        aurora=AuroraDatabase(**aurora) if aurora else None,
+        spanner=SpannerPlace(**spanner) if spanner else None,
+        bridge_topic=reader.topic(BRIDGE_TOPIC),
+        bridge_queue=reader.queue_url(BRIDGE_QUEUE),
+        artifact_queues=reader.queues(),
+        third_bucket=reader.third_bucket(),
         dead_topic=reader.topic(DEAD_TOPIC),
         chunk_bytes=reader.whole_number(CHUNK_BYTES, DEFAULT_CHUNK_BYTES, CHUNK_BYTES_RANGE),
+        bytes_per_second=reader.whole_number(BYTES_PER_SECOND, 0, BYTES_PER_SECOND_RANGE),
         google_credentials=reader.json_map(GOOGLE_CREDENTIALS) or None,
+        aws_role=reader.role(AWS_ROLE),
         metrics_namespace=environment.get(METRICS_NAMESPACE) or DEFAULT_METRICS_NAMESPACE,
         model=environment.get(MODEL) or DEFAULT_MODEL,
         alias=environment.get(ALIAS) or DEFAULT_ALIAS,
@@ -177,7 +262,9 @@ class _Reader:
                 )
         return MappingProxyType(found)
 
-    def table(self, tables: Mapping[str, object], site: Site, names: tuple[str, ...]) -> Mapping[str, str] | None:
+    def table(
+        self, tables: Mapping[str, object], site: Site, names: tuple[str, ...], variable: str = FEATURE_TABLES
+    ) -> Mapping[str, str] | None:
         value = tables.get(site)
         if value is None:
             return None
@@ -185,7 +272,7 @@ class _Reader:
         texts = {name: text for name in names if isinstance(text := found.get(name), str) and text}
         missing = [name for name in names if name not in texts]
         if missing:
-            self.problems.append(f"{FEATURE_TABLES} lacks {', '.join(missing)} for {site}")
+            self.problems.append(f"{variable} lacks {', '.join(missing)} for {site}")
             return None
         return texts
 
@@ -193,6 +280,38 @@ class _Reader:
         value = self._environment.get(name, "")
         if value and not value.startswith(("http://", "https://")):
             self.problems.append(f"{name} is {value!r}, allowed: the URL of an SQS queue")
+        return value
+
+    def third_bucket(self) -> ThirdBucket | None:
+        names = (R2_ACCOUNT, R2_BUCKET, R2_KEY)
+        values = [self._environment.get(name, "") for name in names]
+        if not any(values):
+            return None
+        self.demand(names)
+        return ThirdBucket(*values)
+
+    def queues(self) -> Mapping[Site, ArtifactQueues]:
+        found: dict[Site, ArtifactQueues] = {}
+        for name, value in self.json_map(ARTIFACT_QUEUES).items():
+            fields = value if isinstance(value, dict) else {}
+            texts = [text for key in ("jobs", "rebuilds") if isinstance(text := fields.get(key), str)]
+            right = all(
+                text.startswith(("http://", "https://")) if name == Site.AWS else _TOPIC.fullmatch(text)
+                for text in texts
+            )
+            if name in set(Site) and len(texts) == len(fields) == 2 and right:
+                found[Site(name)] = ArtifactQueues(*texts)
+            else:
+                self.problems.append(
+                    f"{ARTIFACT_QUEUES} has {name!r}: {value!r}, allowed: jobs and rebuilds for {', '.join(Site)},"
+                    " URLs of SQS queues for aws, projects/<project>/topics/<topic> for gcp"
+                )
+        return MappingProxyType(found)
+
+    def role(self, name: str) -> str:
+        value = self._environment.get(name, "")
+        if value and not _ROLE.fullmatch(value):
+            self.problems.append(f"{name} is {value!r}, allowed: arn:aws:iam::<account>:role/<role>")
         return value
 
     def topic(self, name: str) -> str:

@@ -28,10 +28,29 @@ BUILD = ROOT / "build"
 # What Cloud Run functions load: a file main.py that holds the entry points.
 GOOGLE_MAIN = '''"""Entry points, where Cloud Run functions look for them."""
 
-from functions.entry_gcp import artifact_rebuild, artifact_verify
+from functions.entry_gcp import (
+    artifact_encode,
+    artifact_plan,
+    artifact_rebuild,
+    artifact_sweep,
+    bridge_to_queue,
+    features_apply,
+    userdata_apply,
+)
 
-__all__ = ["artifact_rebuild", "artifact_verify"]
+__all__ = [
+    "artifact_encode",
+    "artifact_plan",
+    "artifact_rebuild",
+    "artifact_sweep",
+    "bridge_to_queue",
+    "features_apply",
+    "userdata_apply",
+]
 '''
+
+# Names the compiled kernel of the codecs (functions/artifacts/kernel); without it the functions use NumPy, which is slower.
+KERNEL = "LIFEBOAT_KERNEL"
 
 # The earliest time that a zip file can hold.
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)
@@ -39,11 +58,15 @@ FILE_MODE = 0o644
 
 # The layer is built for what the functions run on (infra/components/aws_function.py), not for this machine.
 LAYER_PYTHON = "3.13"
-LAYER_PLATFORM = "manylinux2014_x86_64"
+# Its glibc is 2.34 (AWS Lambda developer guide, Amazon Linux 2023); wheels for this one and older ones run there.
+LAYER_PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64")
 LAYER_SECONDS = 900
 # Lambda's limits (Lambda quotas): function and layers unpacked, and an archive that is uploaded directly.
 UNPACKED_LIMIT_BYTES = 250 * 1024 * 1024
 UPLOAD_LIMIT_BYTES = 50 * 1024 * 1024
+# Together they are above what Lambda takes in one upload, so they come as layers; packages by the beginning of their name.
+LIBRARIES = "libraries"
+LAYERS: Mapping[str, tuple[str, ...]] = {"numbers": ("numpy",), LIBRARIES: ()}
 # Never imported at run time.
 NEEDLESS_FOLDERS = frozenset({"__pycache__", "tests", "test", "bin", "benchmarks"})
 NEEDLESS_SUFFIXES = (".pyc", ".pyi", ".pxd", ".pyx", ".c", ".h", ".proto")
@@ -62,8 +85,11 @@ def function_archive(site: Site) -> Archive:
     files = {
         f"functions/{path.relative_to(FUNCTIONS).as_posix()}": path.read_bytes()
         for path in FUNCTIONS.rglob("*")
-        if path.suffix in {".py", ".typed"} and "__pycache__" not in path.parts and "tests" not in path.parts
+        if path.suffix in {".py", ".sql", ".typed"} and "__pycache__" not in path.parts and "tests" not in path.parts
     }
+    if (kernel := os.environ.get(KERNEL)) and kernel != "off":
+        # Beside its module, where the functions look for it.
+        files[f"functions/artifacts/kernel/{Path(kernel).name}"] = Path(kernel).read_bytes()
     if site is Site.GCP:
         files["main.py"] = GOOGLE_MAIN.encode()
         files["requirements.txt"] = REQUIREMENTS.read_bytes()
@@ -94,40 +120,54 @@ def write_archive(path: Path, files: Mapping[str, bytes]) -> Archive:
     return Archive(path, digest)
 
 
-def layer_archive() -> Archive:
-    """Build the functions' libraries for Lambda, or take them from the user's cache when the requirements are the same.
+def layer_archives() -> Mapping[str, Archive]:
+    """Build the functions' libraries for Lambda, by layer, or take them from the user's cache if the requirements are the same.
 
     Raises ArchiveError when pip cannot get a library for the runtime or the result is above Lambda's limits.
     """
-    recipe = "\n".join([REQUIREMENTS.read_text(), LAYER_PYTHON, LAYER_PLATFORM, Path(__file__).read_text()])
+    recipe = "\n".join([REQUIREMENTS.read_text(), LAYER_PYTHON, *LAYER_PLATFORMS, Path(__file__).read_text()])
     key = hashlib.sha256(recipe.encode()).hexdigest()[:16]
-    cached = _cache() / "layers" / f"{key}.zip"
-    if cached.exists():
-        return Archive(cached, _digest(cached))
+    cached = {layer: _cache() / "layers" / f"{key}-{layer}.zip" for layer in LAYERS}
+    if all(path.exists() for path in cached.values()):
+        return {layer: Archive(path, _digest(path)) for layer, path in cached.items()}
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder)
         _install(target)
-        files = {f"python/{name}": path for name, path in _needed(target)}
+        files = dict(_needed(target))
         unpacked = sum(path.stat().st_size for path in files.values())
         if unpacked > UNPACKED_LIMIT_BYTES:
             raise ArchiveError(
                 f"the functions' libraries take {unpacked:,} bytes unpacked, Lambda's limit is"
                 f" {UNPACKED_LIMIT_BYTES:,}; remove some from {REQUIREMENTS.relative_to(ROOT)}"
             )
-        archive = write_archive(cached, {name: path.read_bytes() for name, path in files.items()})
-    size = archive.path.stat().st_size
-    if size > UPLOAD_LIMIT_BYTES:
-        archive.path.unlink()
-        raise ArchiveError(
-            f"the layer's archive has {size:,} bytes, Lambda takes {UPLOAD_LIMIT_BYTES:,} in one upload;"
-            f" remove libraries from {REQUIREMENTS.relative_to(ROOT)}"
-        )
-    return archive
+        archives = {
+            layer: write_archive(
+                path,
+                {f"python/{name}": file.read_bytes() for name, file in files.items() if _layer_of(name) == layer},
+            )
+            for layer, path in cached.items()
+        }
+    for layer, archive in archives.items():
+        size = archive.path.stat().st_size
+        if size > UPLOAD_LIMIT_BYTES:
+            archive.path.unlink()
+            raise ArchiveError(
+                f"the archive of layer {layer} has {size:,} bytes, Lambda takes {UPLOAD_LIMIT_BYTES:,} in one upload;"
+                f" remove libraries from {REQUIREMENTS.relative_to(ROOT)} or give them a layer of their own"
+            )
+    return archives
+
+
+def _layer_of(name: str) -> str:
+    package = name.partition("/")[0]
+    return next((layer for layer, packages in LAYERS.items() if package.startswith(packages)), LIBRARIES)
 
 
 def _install(target: Path) -> None:
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile", "--quiet"]
-    command += ["--platform", LAYER_PLATFORM, "--python-version", LAYER_PYTHON, "--implementation", "cp"]
+    command += ["--python-version", LAYER_PYTHON, "--implementation", "cp"]
+    for platform in LAYER_PLATFORMS:
+        command += ["--platform", platform]
     command += ["--only-binary=:all:", "--target", str(target), "--requirement", str(REQUIREMENTS)]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=LAYER_SECONDS, check=False)
@@ -138,7 +178,7 @@ def _install(target: Path) -> None:
         ) from error
     if result.returncode != 0:
         raise ArchiveError(
-            f"pip could not get the functions' libraries for Python {LAYER_PYTHON} on {LAYER_PLATFORM}:"
+            f"pip could not get the functions' libraries for Python {LAYER_PYTHON} on {LAYER_PLATFORMS[0]}:"
             f" {result.stderr.strip()[-2000:]}"
         )
 

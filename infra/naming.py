@@ -20,6 +20,8 @@ PARTS = "parts/"
 RECEIPTS = "receipts/"
 TRANSFERS = "transfers/"
 PARKED = "parked/"
+# Files of jobs that Google runs: staging, temporary files, dead letters.
+JOBS = "jobs/"
 # Needed while a version is on its way, and by nobody after it.
 TRANSIENT = (PENDING, PACKS, PARTS)
 
@@ -86,6 +88,18 @@ class Names:
     def federated_member(self, role: str) -> str:
         """Return the IAM member that an AWS role is in Google's eyes (cloud.google.com/iam/docs/principal-identifiers)."""
         return f"principalSet://iam.googleapis.com/{self.identity_pool}/attribute.aws_role/{role}"
+
+    def queue_url(self, purpose: str) -> str:
+        """Return the URL of an SQS queue (SQS developer guide, queue identifiers)."""
+        return f"https://sqs.{self.aws_region}.amazonaws.com/{self.aws_account}/{self.named(purpose)}"
+
+    def artifact_queues(self) -> dict[str, dict[str, str]]:
+        """Return the queues of the artifact path by site, as functions read them."""
+        purposes = {"jobs": "artifact-jobs", "rebuilds": "artifact-rebuild"}
+        return {
+            Site.AWS.value: {use: self.queue_url(purpose) for use, purpose in purposes.items()},
+            Site.GCP.value: {use: self.topic(purpose) for use, purpose in purposes.items()},
+        }
 
     def artifact_buckets(self) -> dict[str, str]:
         """Return the artifact buckets by site, as functions and service read them."""

@@ -31,11 +31,10 @@ def export(system: System) -> None:
     pulumi.export(
         "functions",
         {
-            "artifact-plan": system.artifacts.plan.arn,
-            "artifact-encode": system.artifacts.encode.arn,
-            "artifact-rebuild": system.artifacts.rebuild.uri,
-            "artifact-verify": system.artifacts.verify.uri,
+            **{f"artifact-{step}": function.arn for step, function in system.artifacts.on_aws.items()},
+            **{f"artifact-{step}-gcp": function.uri for step, function in system.artifacts.on_gcp.items()},
             "features-apply": system.features.apply.arn,
+            "features-apply-gcp": system.google_features.apply.uri,
         },
     )
     pulumi.export(
@@ -43,3 +42,8 @@ def export(system: System) -> None:
         {"rtoSeconds": settings.objectives.rto_seconds, "featureLagMs": settings.objectives.feature_lag_ms},
     )
     pulumi.export("artifactBucketR2", names.artifact_bucket("r2"))
+    if system.bridge is not None:
+        bridge = system.bridge
+        pulumi.export("bridge", {"outgoing": bridge.outgoing, "topic": bridge.topic, "incoming": bridge.incoming})
+    if system.user_data is not None:
+        pulumi.export("userData", {"drain": system.user_data.drain.arn, "apply": system.user_data.apply.uri})

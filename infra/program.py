@@ -13,8 +13,10 @@ import pulumi
 
 import functions.settings as names_of
 from functions.settings import Site
-from infra.archives import function_archive, layer_archive
-from infra.components.artifact_replication import ArtifactQueues, ArtifactReplication, ArtifactReplicationArgs
+from infra import options
+from infra.archives import function_archive, layer_archives
+from infra.components.artifact_queues import ArtifactQueues
+from infra.components.artifact_replication import ArtifactReplication, ArtifactReplicationArgs
 from infra.components.artifact_store import (
     AwsArtifactStore,
     AwsArtifactStoreArgs,
@@ -24,7 +26,9 @@ from infra.components.artifact_store import (
     GoogleArtifactStoreArgs,
 )
 from infra.components.aws_layer import AwsLayer
+from infra.components.bridge import Bridge
 from infra.components.feature_replication import FeatureReplication, FeatureReplicationArgs
+from infra.components.feature_replication_google import GoogleFeatureReplication, GoogleFeatureReplicationArgs
 from infra.components.feature_store import (
     AwsFeatureStore,
     AwsFeatureStoreArgs,
@@ -32,8 +36,6 @@ from infra.components.feature_store import (
     GoogleFeatureStoreArgs,
 )
 from infra.components.federation import (
-    AwsRoleForGoogle,
-    AwsRoleForGoogleArgs,
     GooglePool,
     GooglePoolArgs,
     google_credentials,
@@ -41,15 +43,15 @@ from infra.components.federation import (
 from infra.components.front_door import FrontDoor, FrontDoorArgs
 from infra.components.function_settings import FunctionSettings
 from infra.components.google_function import GoogleFunctionSource, GoogleFunctionSourceArgs
+from infra.components.user_replication import UserReplication
 from infra.hooks import Guard
-from infra.naming import MANIFESTS, Names, marks
+from infra.naming import Names, marks
 from infra.providers import Providers, providers
-from infra.rights import Statement
 from infra.settings import FunctionDependencies, Settings
 from infra.sites import AwsSide, GoogleSide, SiteParts
 from infra.topology import Role, Topology
 
-FEDERATED_FUNCTIONS = ("artifact-plan", "artifact-encode", "features-apply")
+FEDERATED_FUNCTIONS = ("artifact-plan", "artifact-encode", "artifact-rebuild", "artifact-sweep", "features-apply")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,9 @@ class System:
     sites: Mapping[Site, SiteParts]
     artifacts: ArtifactReplication
     features: FeatureReplication
+    google_features: GoogleFeatureReplication
+    bridge: Bridge | None
+    user_data: UserReplication | None
 
 
 class Builder:
@@ -82,7 +87,10 @@ class Builder:
         tables = self._feature_stores()
         pool = GooglePool(
             "identity",
-            GooglePoolArgs(names=names, roles=[names.named(purpose) for purpose in FEDERATED_FUNCTIONS]),
+            GooglePoolArgs(
+                names=names,
+                roles=[names.named(purpose) for purpose in (*FEDERATED_FUNCTIONS, *options.federated(settings))],
+            ),
             self._on_gcp(),
         )
         # Bindings that name roles of the pool are refused while the pool is not there.
@@ -93,9 +101,11 @@ class Builder:
                 names=names,
                 project=settings.sites.gcp.project,
                 location=settings.sites.gcp.region,
+                aws_region=settings.sites.aws.region,
                 queues=queues,
-                source_store=stores[0],
-                target_store=stores[1],
+                aws_store=stores[0],
+                google_store=stores[1],
+                third_copy_keys=settings.third_copy_keys,
                 shared=shared,
             ),
             after_pool,
@@ -112,25 +122,32 @@ class Builder:
             ),
             after_pool,
         )
-        AwsRoleForGoogle(
-            "verify-on-aws",
-            AwsRoleForGoogleArgs(
-                role=names.named("from-gcp"),
-                account_id=artifacts.verify.unique_id,
-                # What proves that a version is the same on both sides: the manifests, and nothing else.
-                rights=[
-                    Statement(
-                        actions=["s3:GetObject"], resources=[pulumi.Output.concat(stores[0].arn, f"/{MANIFESTS}*")]
-                    )
-                ],
-            ),
-            self._on_aws(),
-        )
+        google = GoogleSide(settings, names, stores[1], tables[1], self._on_gcp())
+        aws = AwsSide(settings, names, stores[0], tables[0], self._on_aws())
         sides: dict[Site, AwsSide | GoogleSide] = {
-            Site.AWS: AwsSide(settings, names, stores[0], tables[0], self._on_aws()),
-            Site.GCP: GoogleSide(settings, names, stores[1], tables[1], self._on_gcp()),
+            Site.AWS: aws,
+            Site.GCP: google,
         }
-        return System(settings, self._topology, names, self._serve(sides), artifacts, features)
+        google_features = GoogleFeatureReplication(
+            "google-features",
+            GoogleFeatureReplicationArgs(
+                names=names,
+                project=settings.sites.gcp.project,
+                location=settings.sites.gcp.region,
+                source_store=tables[1],
+                target_store=tables[0],
+                parking_store=stores[1],
+                shared=shared,
+                workers=settings.sites.gcp.dataflow,
+                subnet=google.subnet,
+                aws_region=settings.sites.aws.region,
+            ),
+            self._on_both(),
+        )
+        bridge = options.bridge(settings, names, shared, after_pool)
+        user_data = options.user_data(settings, names, shared, aws.network, google.subnet, after_pool)
+        parts = self._serve(sides)
+        return System(settings, self._topology, names, parts, artifacts, features, google_features, bridge, user_data)
 
     def _serve(self, sides: Mapping[Site, AwsSide | GoogleSide]) -> Mapping[Site, SiteParts]:
         """Make fleets and front door in the order of a shift."""
@@ -218,11 +235,26 @@ class Builder:
         settings, names = self._settings, self._names
         common = {
             names_of.ARTIFACT_BUCKETS: json.dumps(names.artifact_buckets(), sort_keys=True),
+            names_of.ARTIFACT_QUEUES: json.dumps(names.artifact_queues(), sort_keys=True),
             names_of.FEATURE_TABLES: json.dumps(names.feature_tables(), sort_keys=True),
         }
+        keys, third = settings.third_copy_keys, dict[Site, dict[str, str]]()
+        for site in Site:
+            third[site] = (
+                {
+                    names_of.R2_ACCOUNT: settings.cloudflare_account_id,
+                    names_of.R2_BUCKET: names.artifact_bucket("r2"),
+                    names_of.R2_KEY: keys.aws if site is Site.AWS else keys.gcp,
+                }
+                if keys
+                else {}
+            )
         layers = []
         if settings.function_dependencies is FunctionDependencies.LAYER:
-            layers.append(AwsLayer("libraries", names.named("functions"), layer_archive(), self._on_aws()).arn)
+            layers += [
+                AwsLayer(layer, names.named(f"functions-{layer}"), archive, self._on_aws()).arn
+                for layer, archive in layer_archives().items()
+            ]
         return FunctionSettings(
             aws_archive=function_archive(Site.AWS),
             layers=layers,
@@ -242,8 +274,9 @@ class Builder:
                     names_of.SITE: Site.AWS.value,
                     names_of.GOOGLE_CREDENTIALS: google_credentials(names),
                     **common,
+                    **third[Site.AWS],
                 },
-                Site.GCP: {names_of.SITE: Site.GCP.value, **common},
+                Site.GCP: {names_of.SITE: Site.GCP.value, **common, **third[Site.GCP]},
             },
             redelivery_seconds=settings.redelivery_seconds,
         )

@@ -106,6 +106,21 @@ class AwsSite(_Part):
     capacity_reservation_id: OptionalText = ""
 
 
+class DataflowWorkers(_Part):
+    """The job that tells changes of the features: the release of Google's template, and what it runs on.
+
+    `template_version` is a folder of the public template bucket: `latest`, or a dated one for a job that must not move.
+    One worker of two CPUs reads far more changes than one Bigtable node takes writes.
+    """
+
+    template_version: Annotated[
+        str, Field(pattern=r"^[\w.-]+$", description="latest, or a dated folder of templates")
+    ] = "latest"
+    machine_type: Text = "n2-standard-2"
+    count: int = Field(default=1, ge=1, le=100, description="1 to 100 workers")
+    limit: int = Field(default=4, ge=1, le=1000, description="1 to 1000 workers")
+
+
 class GoogleSite(_Part):
     """The side on Google Cloud: project, place and what its hosts are made of."""
 
@@ -118,6 +133,7 @@ class GoogleSite(_Part):
     network_range: NetworkRange = "10.30.0.0/16"
     certificate: OptionalText = ""
     reservation: OptionalText = ""
+    dataflow: DataflowWorkers = DataflowWorkers()
     bigtable_nodes: int = Field(default=1, ge=1, le=100, description="1 to 100 nodes")
 
 
@@ -167,6 +183,25 @@ class GoldenRequest(_Part):
     body: dict[str, Any] = Field(description="a JSON object")
 
 
+class ThirdCopyKeys(_Part):
+    """Which secret on each site's cloud holds the access key of the third copy on R2."""
+
+    aws: Annotated[
+        str,
+        Field(
+            pattern=r"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:\S+$",
+            description="the full ARN of a secret in Secrets Manager",
+        ),
+    ]
+    gcp: Annotated[
+        str,
+        Field(
+            pattern=r"^projects/[^/\s]+/secrets/[^/\s]+/versions/[^/\s]+$",
+            description="projects/<project>/secrets/<secret>/versions/<version or latest>",
+        ),
+    ]
+
+
 class Settings(_Part):
     """A stack's whole config."""
 
@@ -190,6 +225,9 @@ class Settings(_Part):
     golden_request: GoldenRequest
     redelivery_seconds: int = Field(ge=0, le=3600, description="0 to 3600 seconds")
     function_dependencies: FunctionDependencies
+    third_copy_keys: ThirdCopyKeys | None = None
+    user_data: bool = Field(default=False, description="true or false")
+    bridge: bool = Field(default=False, description="true or false")
 
     def conflicts(self) -> list[str]:
         """Return what is wrong between values that are each allowed: one line a conflict, empty when there is none."""
@@ -201,6 +239,12 @@ class Settings(_Part):
                     f"lifeboat:fleets {site}: standby {sizes.standby} is above active {sizes.active};"
                     f" allowed: a standby of 1 to {sizes.active}"
                 )
+        workers = self.sites.gcp.dataflow
+        if workers.limit < workers.count:
+            found.append(
+                f"lifeboat:sites gcp.dataflow: limit {workers.limit} is below count {workers.count};"
+                f" allowed: a limit of {workers.count} or more"
+            )
         if self.public_scheme is Scheme.HTTPS:
             for key, value in (
                 ("aws.certificateArn", self.sites.aws.certificate_arn),

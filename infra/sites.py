@@ -11,6 +11,7 @@ import pulumi
 
 import functions.settings as names_of
 from functions.settings import Site
+from infra.components.artifact_access import Access
 from infra.components.artifact_store import AwsArtifactStore, GoogleArtifactStore
 from infra.components.aws_balancer import AwsBalancer, AwsBalancerArgs
 from infra.components.aws_fleet import AwsFleet, AwsFleetArgs
@@ -80,6 +81,7 @@ class AwsSide:
             opts,
         )
         self.address = self._balancer.address
+        self.network = self._network
 
     def fleet(self, plan: SitePlan, after: Sequence[pulumi.Resource]) -> SiteParts:
         """Make the fleet at the size of its role."""
@@ -109,7 +111,7 @@ class AwsSide:
 
     def _rights(self, image: str) -> Sequence[Statement]:
         rights = [
-            *self._artifacts.reader(SERVED),
+            *self._artifacts.rights(Access(reads=SERVED)),
             Statement(
                 actions=[
                     "dynamodb:GetItem",
@@ -159,6 +161,7 @@ class GoogleSide:
             ),
             opts,
         )
+        self.subnet = self._network.subnet
         self.address = GoogleAddress("address-gcp", names.named("service"), opts).address
 
     def fleet(self, plan: SitePlan, after: Sequence[pulumi.Resource]) -> SiteParts:

@@ -12,13 +12,33 @@ def crc32c(data: bytes | memoryview, previous: int = 0) -> int:
     return int(checksums.crc32c(bytes(data) if isinstance(data, memoryview) else data, previous))
 
 
+def crc64nvme(data: bytes, previous: int = 0) -> int:
+    """Return the CRC64NVME of `data` appended to what gave `previous`: the one checksum that R2 attests for a whole object."""
+    return int(checksums.crc64nvme(data, previous))
+
+
+def combine_crc32c(first: int, second: int, second_bytes: int) -> int:
+    """Return the CRC32C of two runs of bytes joined, from those of each; the second is `second_bytes` long."""
+    return int(checksums.combine_crc32c(first, second, second_bytes))
+
+
+def combine_crc64nvme(first: int, second: int, second_bytes: int) -> int:
+    """Return the CRC64NVME of two runs of bytes joined, from those of each; the second is `second_bytes` long."""
+    return int(checksums.combine_crc64nvme(first, second, second_bytes))
+
+
+def encode_crc64nvme(value: int) -> str:
+    """Return the value as S3 and R2 write it: base64 of eight bytes, most significant first."""
+    return base64.b64encode(value.to_bytes(8, "big")).decode()
+
+
 def encode_crc32c(value: int) -> str:
     """Return the value as S3 and GCS write it: base64 of four bytes, most significant first."""
     return base64.b64encode(value.to_bytes(4, "big")).decode()
 
 
-def decode_crc32c(text: str) -> int:
-    """Return the value that S3 or GCS wrote."""
+def decode_crc(text: str) -> int:
+    """Return the value that S3, GCS or R2 wrote."""
     return int.from_bytes(base64.b64decode(text), "big")
 
 

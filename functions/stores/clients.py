@@ -5,22 +5,31 @@ Time limits are tight: a lost cloud must cost a handler seconds, and its queue t
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from functions.errors import SettingsError
-from functions.settings import ARTIFACT_BUCKETS, FEATURE_TABLES, Settings, Site
-from functions.stores.protocols import AdoptingRowStore, MessageQueue, ObjectStore, RowStore
+from functions.settings import ARTIFACT_BUCKETS, ARTIFACT_QUEUES, FEATURE_TABLES, USER_DATABASES, Settings, Site
+from functions.stores.protocols import AdoptingRowStore, FeatureTable, MessageQueue, ObjectStore, RowStore
 
 if TYPE_CHECKING:
     import requests
 
+    from functions.bridge.carriers import BridgeQueue, BridgeTopic
+    from functions.features.feast_layout import FeastView
+    from functions.features.feast_layout_stores import FeastBigtableRows
+    from functions.stores.postgres import DataApi, PostgresUserData
     from functions.stores.queues import SqsSource
+    from functions.stores.s3 import R2Objects
+    from functions.stores.spanner_userdata import SpannerUserData
+    from functions.userdata.schema import Table
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _AWS_TOKEN = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 - names a kind of token
 _CONNECTIONS = 32
+# DynamoDB answers in milliseconds: a table that does not is away, and a request must not wait for it as for a large object.
+_READ_SECONDS = {"dynamodb": 5}
 
 
 class Clients:
@@ -29,7 +38,7 @@ class Clients:
     def __init__(self, settings: Settings, environment: Mapping[str, str] = os.environ) -> None:
         self._settings = settings
         self._environment = environment
-        self.aws: Callable[[str], Any] = lru_cache(maxsize=None)(_aws_client)
+        self.aws: Callable[[str], Any] = lru_cache(maxsize=None)(self._aws_client)
 
     def objects(self, site: Site) -> ObjectStore:
         """Return the artifact bucket of `site`."""
@@ -47,12 +56,40 @@ class Clients:
         endpoint = self._environment.get("STORAGE_EMULATOR_HOST") or "https://storage.googleapis.com"
         return GcsObjects(self._google_session, endpoint.rstrip("/"), bucket)
 
+    @cached_property
+    def third(self) -> "R2Objects | None":
+        """The bucket of the third copy, None where the function was told of none."""
+        bucket = self._settings.third_bucket
+        if bucket is None:
+            return None
+        from functions.stores.third import open_third
+
+        return open_third(bucket, self._environment, self.aws, lambda: self._google_session)
+
     def rows(self, site: Site) -> RowStore:
         """Return the feature table of `site`."""
         return self.adopting_rows if site is Site.AWS else self._bigtable
 
+    def home_rows(self, site: Site) -> AdoptingRowStore:
+        """Return the feature table of `site` with the verbs for what programs unaware of versions did to it."""
+        return self.feature_table(site)
+
+    def feature_table(self, site: Site) -> FeatureTable:
+        """Return the feature table of `site` with all its verbs."""
+        return self.adopting_rows if site is Site.AWS else self._bigtable
+
+    def feast_rows(self, view: "FeastView") -> "FeastBigtableRows":
+        """Return a feature view's rows in the instance of site gcp, in Feast's own layout."""
+        from functions.features.feast_layout_stores import FeastBigtableRows
+        from functions.stores.bigtable import HOST
+
+        place = self._settings.bigtable_table
+        if place is None:
+            raise SettingsError(f"{FEATURE_TABLES} names no instance of site gcp; add it to the function's environment")
+        return FeastBigtableRows(self._channel("BIGTABLE_EMULATOR_HOST", HOST), place, view)
+
     @cached_property
-    def adopting_rows(self) -> AdoptingRowStore:
+    def adopting_rows(self) -> FeatureTable:
         """The DynamoDB table, which programs unaware of versions write to as well."""
         from functions.stores.dynamodb import DynamoDbRows
 
@@ -61,11 +98,72 @@ class Clients:
             raise SettingsError(f"{FEATURE_TABLES} names no table for site aws; add it to the function's environment")
         return DynamoDbRows(self.aws("dynamodb"), table.table)
 
+    def aurora(self, tables: "Sequence[Table]") -> "PostgresUserData":
+        """Return the user data of site aws."""
+        from functions.stores.postgres import PostgresUserData
+
+        return PostgresUserData(self.data_api, tables)
+
+    @cached_property
+    def data_api(self) -> "DataApi":
+        """The database of site aws, for statements of any kind."""
+        from functions.stores.postgres import DataApi
+
+        place = self._settings.aurora
+        if place is None:
+            raise SettingsError(
+                f"{USER_DATABASES} names no database for site aws; add it to the function's environment"
+            )
+        return DataApi(self.aws("rds-data"), place.cluster, place.secret, place.database)
+
+    def spanner(self, tables: "Sequence[Table]", clock_ms: Callable[[], int]) -> "SpannerUserData":
+        """Return the user data of site gcp."""
+        from functions.stores.spanner import HOST, SpannerDatabase
+        from functions.stores.spanner_userdata import SpannerUserData
+
+        place = self._settings.spanner
+        if place is None:
+            raise SettingsError(
+                f"{USER_DATABASES} names no database for site gcp; add it to the function's environment"
+            )
+        emulator = "SPANNER_EMULATOR_HOST"
+        database = SpannerDatabase(self._channel(emulator, HOST), place.name)
+        return SpannerUserData(database, tables, clock_ms, null_elements=not self._environment.get(emulator))
+
+    def bridge_topic(self, name: str) -> "BridgeTopic":
+        """Return a topic that the bridge sends to, by its full name."""
+        from functions.bridge.carriers import BridgeTopic
+
+        return BridgeTopic(self._channel("PUBSUB_EMULATOR_HOST", BridgeTopic.HOST), name)
+
+    def bridge_queue(self, url: str) -> "BridgeQueue":
+        """Return a queue that the bridge sends to, by its URL."""
+        from functions.bridge.carriers import BridgeQueue
+
+        return BridgeQueue(self.aws("sqs"), url)
+
     def queue(self, url: str) -> MessageQueue:
         """Return an SQS queue by its URL."""
         from functions.stores.queues import SqsQueue
 
         return SqsQueue(self.aws("sqs"), url)
+
+    def artifact_jobs(self, site: Site) -> MessageQueue:
+        """Return the queue of batches that `site` is to send."""
+        return self._artifact_queue(site, "jobs")
+
+    def artifact_rebuilds(self, site: Site) -> MessageQueue:
+        """Return the queue of packs that have arrived on `site`."""
+        return self._artifact_queue(site, "rebuilds")
+
+    def _artifact_queue(self, site: Site, use: str) -> MessageQueue:
+        found = self._settings.artifact_queues.get(site)
+        if found is None:
+            raise SettingsError(
+                f"{ARTIFACT_QUEUES} names no queues for site {site}; add them to the function's environment"
+            )
+        reference: str = getattr(found, use)
+        return self.queue(reference) if site is Site.AWS else self.topic(reference)
 
     @cached_property
     def sources(self) -> "SqsSource":
@@ -81,13 +179,30 @@ class Clients:
         return PubSubTopic(self._channel("PUBSUB_EMULATOR_HOST", PubSubTopic.HOST), name)
 
     @cached_property
-    def _bigtable(self) -> RowStore:
+    def _bigtable(self) -> FeatureTable:
         from functions.stores import bigtable
 
         table = self._settings.bigtable_table
         if table is None:
             raise SettingsError(f"{FEATURE_TABLES} names no table for site gcp; add it to the function's environment")
         return bigtable.BigtableRows(self._channel("BIGTABLE_EMULATOR_HOST", bigtable.HOST), table)
+
+    def secret(self, reference: str) -> str:
+        """Return a secret: by its ARN from AWS Secrets Manager, by projects/<p>/secrets/<s>/versions/<v> from Google's.
+
+        Anything else is the secret itself, as a platform that injects secrets into the environment hands it over.
+        """
+        if reference.startswith("arn:"):
+            found: str = self.aws("secretsmanager").get_secret_value(SecretId=reference)["SecretString"]
+            return found
+        if not reference.startswith("projects/"):
+            return reference
+        import base64
+
+        url = f"https://secretmanager.googleapis.com/v1/{reference}:access"
+        answer = self._google_session.get(url, timeout=10)
+        answer.raise_for_status()
+        return base64.b64decode(answer.json()["payload"]["data"]).decode()
 
     def _channel(self, emulator: str, host: str) -> Any:
         from functions.stores.wire import open_channel
@@ -123,15 +238,25 @@ class Clients:
         kind = aws.Credentials if info.get("subject_token_type") == _AWS_TOKEN else identity_pool.Credentials
         return kind.from_info(dict(info), scopes=[_SCOPE])  # type: ignore[no-untyped-call]  # annotated in part only
 
+    def _aws_client(self, service: str) -> Any:
+        from botocore.config import Config
 
-def _aws_client(service: str) -> Any:
-    import boto3
-    from botocore.config import Config
+        limits = Config(
+            connect_timeout=2,
+            read_timeout=_READ_SECONDS.get(service, 20),
+            retries={"total_max_attempts": 2, "mode": "standard"},
+            max_pool_connections=_CONNECTIONS,
+        )
+        return self._aws_session.client(service, config=limits)
 
-    limits = Config(
-        connect_timeout=2,
-        read_timeout=20,
-        retries={"total_max_attempts": 2, "mode": "standard"},
-        max_pool_connections=_CONNECTIONS,
-    )
-    return boto3.client(service, config=limits)
+    @cached_property
+    def _aws_session(self) -> Any:
+        """What the platform gives; on the other cloud a role taken with the platform's own signed token."""
+        import boto3
+
+        role = self._settings.aws_role
+        if not role or self._environment.get("AWS_ACCESS_KEY_ID"):
+            return boto3.Session()
+        from functions.stores.federation import role_session
+
+        return role_session(role)

@@ -1,8 +1,9 @@
 """Feature rows in DynamoDB: hash key, version, envelope and time to live, one item a row."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import (
@@ -12,6 +13,7 @@ from botocore.exceptions import (
 
 from functions.errors import TransientError
 from functions.features.envelope import peek
+from functions.features.errors import EnvelopeError
 from functions.features.items import content, from_bytes, key_of
 from functions.settings import FEATURE_ENVELOPE, FEATURE_EXPIRES, FEATURE_KEY, FEATURE_VERSION
 from functions.stores.errors import (
@@ -22,7 +24,7 @@ from functions.stores.errors import (
     StoreUnavailableError,
     ThrottledError,
 )
-from functions.stores.protocols import Applied, Row
+from functions.stores.protocols import Applied, Row, Unreadable
 
 # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
 _KEYS_PER_READ = 100
@@ -44,24 +46,37 @@ _BY_CODE: Mapping[str, type[StoreError]] = {
 }
 
 
-class DynamoDbRows:
-    """One table. `client` is a boto3 DynamoDB client, safe to share between threads."""
+@dataclass(frozen=True)
+class ItemLayout:
+    """How a row is an item: the attributes of its key and its version, and the way there and back (EnvelopeError)."""
 
-    def __init__(self, client: Any, table: str) -> None:
+    key: str
+    version: str
+    to_row: Callable[[Mapping[str, Mapping[str, Any]]], Row]
+    to_item: Callable[[Row], dict[str, dict[str, Any]]]
+
+
+class DynamoDbRows:
+    """One table. `client` is a boto3 DynamoDB client, safe to share between threads; `layout` None: an envelope a row."""
+
+    def __init__(self, client: Any, table: str, layout: "ItemLayout | None" = None) -> None:
         self._client = client
         self._table = table
+        self._layout = layout or ItemLayout(FEATURE_KEY, FEATURE_VERSION, _row, _item)
+        # Threads start with the first use and stay: a pool a batch would cost more than a small batch itself.
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="dynamodb")
 
     def read(self, keys: Sequence[str]) -> dict[str, Row]:
         found: dict[str, Row] = {}
         for start in range(0, len(keys), _KEYS_PER_READ):
-            waiting = [{FEATURE_KEY: {"S": key}} for key in keys[start : start + _KEYS_PER_READ]]
+            waiting = [{self._layout.key: {"S": key}} for key in keys[start : start + _KEYS_PER_READ]]
             for _ in range(_READ_ROUNDS):
                 with self._errors():
                     # Strongly consistent: a session must be readable in the very request that wrote it.
                     answer = self._client.batch_get_item(
                         RequestItems={self._table: {"Keys": waiting, "ConsistentRead": True}}
                     )
-                found |= {row.key: row for row in map(_row, answer["Responses"].get(self._table, ()))}
+                found |= {row.key: row for row in map(self._layout.to_row, answer["Responses"].get(self._table, ()))}
                 waiting = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
                 if not waiting:
                     break
@@ -74,19 +89,20 @@ class DynamoDbRows:
             with self._errors():
                 self._client.put_item(
                     TableName=self._table,
-                    Item=_item(row),
+                    Item=self._layout.to_item(row),
                     ConditionExpression="attribute_not_exists(#v) OR #v < :v",
-                    ExpressionAttributeNames={"#v": FEATURE_VERSION},
+                    ExpressionAttributeNames={"#v": self._layout.version},
                     ExpressionAttributeValues={":v": {"N": str(row.version)}},
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
         except _ConditionLostError as lost:
-            return int(lost.item.get(FEATURE_VERSION, {}).get("N", row.version))
+            return int(lost.item.get(self._layout.version, {}).get("N", row.version))
         return None
 
     def apply(self, rows: Sequence[Row]) -> list[Applied]:
-        with ThreadPoolExecutor(_WRITERS) as pool:
-            return list(pool.map(self._apply_one, rows))
+        if len(rows) == 1:
+            return [self._apply_one(rows[0])]
+        return list(self._writers.map(self._apply_one, rows))
 
     def scan(self, start: str = "", end: str | None = None) -> Iterator[Row]:
         request: dict[str, Any] = {"TableName": self._table}
@@ -96,24 +112,24 @@ class DynamoDbRows:
             # The hash key has no order in DynamoDB: the whole table is read, and only the answer shrinks.
             request |= {
                 "FilterExpression": " AND ".join(condition for condition, _, _ in bounds),
-                "ExpressionAttributeNames": {"#k": FEATURE_KEY},
+                "ExpressionAttributeNames": {"#k": self._layout.key},
                 "ExpressionAttributeValues": {name: {"S": value} for _, name, value in bounds},
             }
         with self._errors():
             for page in self._client.get_paginator("scan").paginate(**request):
-                yield from map(_row, page.get("Items", ()))
+                yield from map(self._layout.to_row, page.get("Items", ()))
 
     def adopt(self, key: str, seen: int | None, version: int) -> Row | None:
         values = {":new": {"N": str(version)}}
         condition = "attribute_exists(#k) AND attribute_not_exists(#v)"
         if seen is not None:
             condition, values = "#v = :seen", {**values, ":seen": {"N": str(seen)}}
-        names = {"#v": FEATURE_VERSION} | ({"#k": FEATURE_KEY} if seen is None else {})
+        names = {"#v": self._layout.version} | ({"#k": self._layout.key} if seen is None else {})
         try:
             with self._errors():
                 answer = self._client.update_item(
                     TableName=self._table,
-                    Key={FEATURE_KEY: {"S": key}},
+                    Key={self._layout.key: {"S": key}},
                     UpdateExpression="SET #v = :new",
                     ConditionExpression=condition,
                     ExpressionAttributeNames=names,
@@ -122,20 +138,65 @@ class DynamoDbRows:
                 )
         except _ConditionLostError:
             return None
-        return _row(answer["Attributes"])
+        return self._layout.to_row(answer["Attributes"])
 
     def bury(self, row: Row) -> bool:
         try:
             with self._errors():
                 self._client.put_item(
                     TableName=self._table,
-                    Item=_item(row),
+                    Item=self._layout.to_item(row),
                     ConditionExpression="attribute_not_exists(#k)",
-                    ExpressionAttributeNames={"#k": FEATURE_KEY},
+                    ExpressionAttributeNames={"#k": self._layout.key},
                 )
         except _ConditionLostError:
             return False
         return True
+
+    def shares(self, most: int) -> list[str]:
+        return [f"{segment}/{most}" for segment in range(most)]
+
+    def scan_share(self, share: str) -> Iterator[Row | Unreadable]:
+        segment, _, segments = share.partition("/")
+        if not segment.isdecimal() or not segments.isdecimal() or int(segment) >= int(segments):
+            raise StoreRefusedError(f"table {self._table}: {share!r} names no share; ask the table for its shares")
+        pages = self._client.get_paginator("scan").paginate(
+            TableName=self._table, Segment=int(segment), TotalSegments=int(segments)
+        )
+        with self._errors():
+            for page in pages:
+                yield from map(self._row_or_reason, page.get("Items", ()))
+
+    def swap(self, row: Row, seen: int | None) -> bool:
+        names = {"#k": self._layout.key} if not seen else {"#v": self._layout.version}
+        values: dict[str, Any] = {}
+        if seen:
+            condition, values = "#v = :seen", {"ExpressionAttributeValues": {":seen": {"N": str(seen)}}}
+        elif seen is None:
+            condition = "attribute_not_exists(#k)"
+        else:
+            condition, names = (
+                "attribute_exists(#k) AND attribute_not_exists(#v)",
+                {**names, "#v": self._layout.version},
+            )
+        try:
+            with self._errors():
+                self._client.put_item(
+                    TableName=self._table,
+                    Item=self._layout.to_item(row),
+                    ConditionExpression=condition,
+                    ExpressionAttributeNames=names,
+                    **values,
+                )
+        except _ConditionLostError:
+            return False
+        return True
+
+    def _row_or_reason(self, item: Mapping[str, Mapping[str, Any]]) -> Row | Unreadable:
+        try:
+            return self._layout.to_row(item)
+        except EnvelopeError as error:
+            return Unreadable(str(item.get(self._layout.key, {}).get("S", "")), str(error))
 
     def _apply_one(self, row: Row) -> Applied:
         try:

@@ -10,6 +10,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ import requests
 from google.auth.exceptions import GoogleAuthError
 
 from functions.settings import MEBIBYTE
-from functions.stores.checksums import check_crc32c, crc32c, decode_crc32c, encode_crc32c
+from functions.stores.checksums import check_crc32c, crc32c, decode_crc, encode_crc32c
 from functions.stores.errors import (
     AccessDeniedError,
     ConflictError,
@@ -39,7 +40,7 @@ TIMEOUT_SECONDS = (3.0, 60.0)
 # One more try hides a connection that the server closed while idle; anything longer is the event queue's business.
 TRIES = 2
 
-_FIELDS = "name,size,crc32c,generation,metadata"
+_FIELDS = "name,size,crc32c,generation,metadata,timeCreated"
 _BY_STATUS: Mapping[int, type[StoreError]] = {
     400: StoreRefusedError,
     401: AccessDeniedError,
@@ -238,11 +239,12 @@ class GcsObjects:
 
 def _info(resource: Mapping[str, object]) -> ObjectInfo:
     metadata = resource.get("metadata")
-    checksum = resource.get("crc32c")
+    checksum, created = resource.get("crc32c"), resource.get("timeCreated")
     return ObjectInfo(
         key=str(resource["name"]),
         size=int(str(resource.get("size", 0))),
         token=str(resource["generation"]),
-        crc32c=decode_crc32c(str(checksum)) if checksum else None,
+        crc32c=decode_crc(str(checksum)) if checksum else None,
         metadata=metadata if isinstance(metadata, dict) else {},
+        modified_ms=int(datetime.fromisoformat(str(created)).timestamp() * 1000) if created else None,
     )

@@ -15,8 +15,9 @@ from typing import Protocol
 class ObjectInfo:
     """What a store itself says about an object.
 
-    `crc32c` is the whole object's value as the store attests it, None where the store has none. `token` stands for exactly
-    this state of the object and is what `put(..., replace=token)` compares: an ETag on S3, a generation on GCS.
+    `crc32c` and `crc64nvme` are the whole object's values as the store attests them, None where it has none. `token` stands for
+    exactly this state of the object and is what `put(..., replace=token)` compares: an ETag on S3, a generation on GCS.
+    `modified_ms` is the store's own time of the write, given by `list` and `head`.
     """
 
     key: str
@@ -24,6 +25,8 @@ class ObjectInfo:
     token: str
     crc32c: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    modified_ms: int | None = None
+    crc64nvme: int | None = None
 
 
 class ObjectStore(Protocol):
@@ -138,6 +141,34 @@ class AdoptingRowStore(RowStore, Protocol):
         """Write the tombstone of a row that was deleted outright, only if nothing stands in its place.
 
         Returns False if something does: a newer row, or the tombstone of an earlier try.
+        """
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A row that a scan met and that is none of ours: its key, as far as it could be told, and what is wrong."""
+
+    key: str
+    reason: str
+
+
+class FeatureTable(AdoptingRowStore, Protocol):
+    """A site's table with everything that reconciling and merging need beside the apply path's verbs."""
+
+    def shares(self, most: int) -> list[str]:
+        """Return names of up to `most` shares that together are the table, whatever is written meanwhile."""
+
+    def scan_share(self, share: str) -> Iterator[Row | Unreadable]:
+        """Yield the rows of a share once each, in no certain order, tombstones and expired rows included.
+
+        Envelopes are passed on as they are, good or not, unless the row can't be told without. A row that moves meanwhile is
+        seen as it was before or after. Raises StoreRefusedError for a name that `shares` did not give.
+        """
+
+    def swap(self, row: Row, seen: int | None) -> bool:
+        """Write the row only over exactly version `seen` (None: over nothing); returns whether it was written.
+
+        False means that another writer came first: read again and decide again.
         """
 
 

@@ -12,7 +12,7 @@ from botocore.exceptions import (
 )
 
 from functions.settings import MEBIBYTE
-from functions.stores.checksums import check_crc32c, crc32c, decode_crc32c, encode_crc32c
+from functions.stores.checksums import check_crc32c, crc32c, decode_crc, encode_crc32c
 from functions.stores.errors import (
     AccessDeniedError,
     ConflictError,
@@ -31,6 +31,8 @@ from functions.stores.protocols import ObjectInfo
 PART_BYTES = 16 * MEBIBYTE
 MOST_PARTS = 9_000
 WORKERS = 4
+# https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Cache-Control (immutable)
+FOREVER = "public, max-age=31536000, immutable"
 
 _BY_CODE: Mapping[str, type[StoreError]] = {
     "NoSuchKey": NotFoundError,
@@ -117,6 +119,7 @@ class S3Objects:
                 ContentType=content_type,
                 **condition,
                 **declared,
+                **self._served(key),
             )
         return ObjectInfo(key, len(data), answer["ETag"], crc32c(data), dict(metadata or {}))
 
@@ -170,7 +173,12 @@ class S3Objects:
         with self._errors(prefix):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
                 for found in page.get("Contents", ()):
-                    yield ObjectInfo(found["Key"], found["Size"], found["ETag"])
+                    yield ObjectInfo(
+                        found["Key"],
+                        found["Size"],
+                        found["ETag"],
+                        modified_ms=int(found["LastModified"].timestamp() * 1000),
+                    )
 
     def delete(self, key: str) -> None:
         with self._errors(key):
@@ -186,6 +194,10 @@ class S3Objects:
     def _whole(self, crc32c: int) -> dict[str, str]:
         return {"ChecksumCRC32C": encode_crc32c(crc32c)}
 
+    def _served(self, key: str) -> dict[str, str]:
+        """Return with which headers the object is to be served."""
+        return {}
+
     def _multipart(
         self,
         key: str,
@@ -200,7 +212,7 @@ class S3Objects:
         where = {"Bucket": self._bucket, "Key": key}
         with self._errors(key):
             upload = self._client.create_multipart_upload(
-                **where, ChecksumAlgorithm=self._checksum, ChecksumType="FULL_OBJECT"
+                **where, ChecksumAlgorithm=self._checksum, ChecksumType="FULL_OBJECT", **self._served(key)
             )["UploadId"]
             try:
                 with ThreadPoolExecutor(WORKERS) as pool:
@@ -223,13 +235,16 @@ class S3Objects:
 
     def _info(self, key: str, answer: Mapping[str, Any]) -> ObjectInfo:
         # A COMPOSITE value is a hash of part hashes and says nothing about the whole.
-        whole = answer.get("ChecksumCRC32C") if answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT" else None
+        is_whole = answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+        whole, whole64 = (answer.get(f"Checksum{kind}") if is_whole else None for kind in ("CRC32C", "CRC64NVME"))
         return ObjectInfo(
             key,
             answer["ContentLength"],
             answer["ETag"],
-            decode_crc32c(whole) if whole else None,
+            decode_crc(whole) if whole else None,
             answer.get("Metadata", {}),
+            int(answer["LastModified"].timestamp() * 1000),
+            decode_crc(whole64) if whole64 else None,
         )
 
     @contextlib.contextmanager
@@ -258,6 +273,34 @@ class R2Objects(S3Objects):
     """
 
     _checksum = "CRC64NVME"
+
+    def stream(self, key: str, size: int, part_bytes: int, read: Callable[[int, int], bytes]) -> ObjectInfo:
+        part_bytes = max(part_bytes, -(-size // MOST_PARTS))
+        if size <= part_bytes:
+            self.put(key, read(0, size), absent=True)
+            return self.head(key)
+
+        def send(upload: str, number: int) -> dict[str, object]:
+            # All parts but the last have one size, or R2 refuses the upload.
+            offset = (number - 1) * part_bytes
+            return self._upload_part(key, upload, number, read(offset, min(part_bytes, size - offset)))
+
+        return self._multipart(key, size, 0, -(-size // part_bytes), send, absent=True)
+
+    def copy(self, key: str, source: str) -> ObjectInfo:
+        with self._errors(source):
+            self._client.copy_object(
+                Bucket=self._bucket,
+                Key=key,
+                CopySource={"Bucket": self._bucket, "Key": source},
+                MetadataDirective="REPLACE",
+                **self._served(key),
+            )
+        return self.head(key)
+
+    def _served(self, key: str) -> dict[str, str]:
+        # Files of a version never change; manifests and aliases are looked at again.
+        return {"CacheControl": FOREVER if key.startswith("models/") else "no-cache"}
 
     def put(
         self,

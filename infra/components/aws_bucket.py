@@ -1,5 +1,7 @@
 """A private S3 bucket: versioned, encrypted, owned by the account, closed to the public, reached over TLS only."""
 
+from collections.abc import Sequence
+
 import pulumi
 from pulumi_aws import s3
 
@@ -10,8 +12,14 @@ from infra.rights import Statement, policy
 ABANDONED_UPLOAD_DAYS = 7
 
 
-def private_bucket(parent: pulumi.Resource, name: str, bucket_name: str, protect: bool) -> s3.Bucket:
-    """Make a private bucket and everything that keeps it so, as children of `parent`."""
+def private_bucket(
+    parent: pulumi.Resource,
+    name: str,
+    bucket_name: str,
+    protect: bool,
+    rules: Sequence[s3.BucketLifecycleConfigurationRuleArgsDict] = (),
+) -> s3.Bucket:
+    """Make a private bucket and everything that keeps it so, as children of `parent`; `rules` are more of its lifecycle."""
     child = pulumi.ResourceOptions(parent=parent)
     # Where data is not protected a destroy must leave nothing, or the next stack of that name could not be made.
     bucket = s3.Bucket(
@@ -62,7 +70,8 @@ def private_bucket(parent: pulumi.Resource, name: str, bucket_name: str, protect
                 "status": "Enabled",
                 "filter": {"prefix": ""},
                 "abort_incomplete_multipart_upload": {"days_after_initiation": ABANDONED_UPLOAD_DAYS},
-            }
+            },
+            *rules,
         ],
         opts=child,
     )

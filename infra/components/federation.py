@@ -8,11 +8,10 @@ import pulumi
 from pulumi_aws import iam as aws_iam
 from pulumi_gcp import iam as google_iam
 
+from functions.settings import AWS_ROLE_AUDIENCE
 from infra.naming import IDENTITY_PROVIDER, Names
 from infra.rights import Statement, policy
 
-# What the token that Google signs for the role must name as its audience, so that a token made for another use is refused.
-AUDIENCE = "lifeboat-aws"
 ROLE_OF_SESSION = "assertion.arn.extract('assumed-role/{role}/')"
 
 
@@ -96,7 +95,7 @@ class AwsRoleForGoogle(pulumi.ComponentResource):
                     condition={
                         "StringEquals": {
                             "accounts.google.com:aud": args.account_id,
-                            "accounts.google.com:oaud": AUDIENCE,
+                            "accounts.google.com:oaud": AWS_ROLE_AUDIENCE,
                             "accounts.google.com:sub": args.account_id,
                         }
                     },

@@ -83,6 +83,9 @@ class GoogleFunctionArgs:
     timeout_seconds: int
     max_instances: int
     events: GoogleTopic | None = None
+    # One at a time where every request holds a chunk in memory. More than one needs a whole CPU.
+    concurrency: int = 1
+    cpu: str | None = None
 
 
 class GoogleFunction(pulumi.ComponentResource):
@@ -129,8 +132,8 @@ class GoogleFunction(pulumi.ComponentResource):
                 "timeout_seconds": args.timeout_seconds,
                 "min_instance_count": 0,
                 "max_instance_count": args.max_instances,
-                # Every request holds a chunk in memory, so one at a time.
-                "max_instance_request_concurrency": 1,
+                "max_instance_request_concurrency": args.concurrency,
+                **({"available_cpu": args.cpu} if args.cpu else {}),
                 "ingress_settings": "ALLOW_INTERNAL_ONLY",
                 "all_traffic_on_latest_revision": True,
                 "service_account_email": account.email,

@@ -10,7 +10,7 @@ from pulumi_gcp import pubsub
 RETENTION = f"{7 * 86_400}s"
 # Between deliveries of one message; Pub/Sub takes 0 to 600 s.
 SHORTEST_BACKOFF = "1s"
-LONGEST_BACKOFF = "60s"
+LONGEST_BACKOFF_SECONDS = 60
 # Deliveries before a message is dead; Pub/Sub takes 5 to 100.
 DELIVERY_ATTEMPTS = 20
 # The longest a push endpoint may take to answer (Pub/Sub push documentation).
@@ -56,7 +56,11 @@ class GoogleTopic(pulumi.ComponentResource):
 
 @dataclass(frozen=True, kw_only=True)
 class GooglePushArgs:
-    """`endpoint` is pushed to with an identity token of `caller`; `service_agent` is Pub/Sub's own in this project."""
+    """`endpoint` is pushed to with an identity token of `caller`; `service_agent` is Pub/Sub's own in this project.
+
+    `answer_seconds`: a push without an answer for so long is made again. `attempts`: deliveries before a message is dead.
+    `ordered`: messages of one key one after the other. `filter`: which messages, by their attributes.
+    """
 
     subscription: str
     topic: GoogleTopic
@@ -64,6 +68,11 @@ class GooglePushArgs:
     endpoint: pulumi.Input[str]
     caller: pulumi.Input[str]
     service_agent: str
+    answer_seconds: int = PUSH_SECONDS
+    attempts: int = DELIVERY_ATTEMPTS
+    longest_backoff_seconds: int = LONGEST_BACKOFF_SECONDS
+    ordered: bool = False
+    filter: str | None = None
 
 
 class GooglePush(pulumi.ComponentResource):
@@ -76,17 +85,19 @@ class GooglePush(pulumi.ComponentResource):
             f"{name}-subscription",
             name=args.subscription,
             topic=args.topic.topic,
-            ack_deadline_seconds=PUSH_SECONDS,
+            ack_deadline_seconds=args.answer_seconds,
+            enable_message_ordering=args.ordered or None,
+            filter=args.filter,
             message_retention_duration=RETENTION,
             expiration_policy={"ttl": ""},
             push_config={
                 "push_endpoint": args.endpoint,
                 "oidc_token": {"service_account_email": args.caller, "audience": args.endpoint},
             },
-            retry_policy={"minimum_backoff": SHORTEST_BACKOFF, "maximum_backoff": LONGEST_BACKOFF},
+            retry_policy={"minimum_backoff": SHORTEST_BACKOFF, "maximum_backoff": f"{args.longest_backoff_seconds}s"},
             dead_letter_policy={
                 "dead_letter_topic": args.dead.topic_id,
-                "max_delivery_attempts": DELIVERY_ATTEMPTS,
+                "max_delivery_attempts": args.attempts,
             },
             opts=child,
         )

@@ -136,14 +136,8 @@ def missing(writes: Iterable[Acknowledged], rows: Mapping[str, Row]) -> list[Ack
 
 
 def divergent(here: Mapping[str, Row], there: Mapping[str, Row]) -> list[str]:
-    """Return keys of `here` that `there` lacks, has in an older version, or has with other bytes in the same version."""
-    return [
-        key
-        for key, row in here.items()
-        if key not in there
-        or there[key].version < row.version
-        or (there[key].version == row.version and there[key].envelope != row.envelope)
-    ]
+    """Return keys that the two do not hold with the same version and the same bytes."""
+    return sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
 
 
 def read_all(store: RowStore, keys: Iterable[str]) -> dict[str, Row]:

@@ -329,7 +329,7 @@ class Live:
 
     def _serves_this_ground(self, process: psutil.Process) -> bool:
         try:
-            return process.environ().get("LIFEBOAT_GROUND_FOLDER") == str(self.client.folder)
+            return bool(process.environ().get("LIFEBOAT_GROUND_FOLDER") == str(self.client.folder))
         except psutil.NoSuchProcess:
             return False
 

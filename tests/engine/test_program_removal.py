@@ -66,7 +66,8 @@ def test_destroy_leaves_nothing(live: Live) -> None:
 def import_into_the_state(live: Live, arrived: dict[str, str]) -> None:
     """Take resources into the state by the ids that their clouds show, as the refusal to make them again advises."""
     pending = {each["urn"]: each for each in live.pending()}
-    names, resources = {}, []
+    names: dict[str, str] = {}
+    resources = []
     for number, (urn, resource_id) in enumerate(arrived.items()):
         provider = str(pending[urn]["provider"]).rpartition("::")[0]
         names |= {f"parent-{number}": pending[urn]["parent"], f"provider-{number}": provider}

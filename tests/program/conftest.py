@@ -13,7 +13,8 @@ from tests.program.recording import ROOT, STACKS, Recorder, deploy
 def _no_layer_build() -> Iterator[None]:
     """The layer comes from a package index; its inputs, not its bytes, matter here."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(program, "layer_archive", lambda: Archive(archives.BUILD / "functions-aws.zip", "0" * 64))
+    built = Archive(archives.BUILD / "functions-aws.zip", "0" * 64)
+    patch.setattr(program, "layer_archives", lambda: dict.fromkeys(archives.LAYERS, built))
     patch.chdir(ROOT)
     yield
     patch.undo()

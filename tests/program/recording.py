@@ -53,6 +53,8 @@ class _Outputs(mocks.Mocks):
         state["arn"] = f"arn:aws:test:us-west-2:123456789012:{args.typ}/{args.name}"
         if args.typ == "aws:sqs/queue:Queue":
             state["url"] = f"https://sqs.us-west-2.amazonaws.com/123456789012/{args.inputs['name']}"
+        if args.typ == "aws:rds/cluster:Cluster":
+            state["masterUserSecrets"] = [{"secretArn": f"{state['arn']}/secret"}]
         if args.typ == "aws:dynamodb/table:Table":
             state["streamArn"] = f"{state['arn']}/stream/1"
         if args.typ == "aws:ec2/launchTemplate:LaunchTemplate":

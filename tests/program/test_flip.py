@@ -93,8 +93,13 @@ def test_the_outputs_say_where_everything_is(local: Recorder) -> None:
         "artifact-plan",
         "artifact-encode",
         "artifact-rebuild",
-        "artifact-verify",
+        "artifact-sweep",
+        "artifact-plan-gcp",
+        "artifact-encode-gcp",
+        "artifact-rebuild-gcp",
+        "artifact-sweep-gcp",
         "features-apply",
+        "features-apply-gcp",
     }
     aws, gcp = outputs["sites"]["aws"], outputs["sites"]["gcp"]
     assert aws["url"] == "http://entrance.us-west-2.elb.amazonaws.com"

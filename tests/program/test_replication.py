@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 
 from functions import settings as function_settings
 from functions.artifacts import paths
@@ -29,14 +30,15 @@ def test_queue_mappings_report_single_failures(recorded: Recorder) -> None:
         for each in recorded.of("aws:lambda/eventSourceMapping:EventSourceMapping")
         if "startingPosition" not in each.inputs
     ]
-    assert len(queues) == 2
+    assert len(queues) == 3
     assert all(each["functionResponseTypes"] == ["ReportBatchItemFailures"] for each in queues)
 
 
 def test_a_message_stays_hidden_for_six_time_limits_of_its_function(prod: Recorder) -> None:
     limits = {each.inputs["name"]: each.inputs["timeout"] for each in prod.of("aws:lambda/function:Function")}
     queues = {each.inputs["name"]: each.inputs for each in prod.of("aws:sqs/queue:Queue")}
-    for queue, function in (("artifact-events", "artifact-plan"), ("artifact-jobs", "artifact-encode")):
+    pairs = (("events", "plan"), ("jobs", "encode"), ("rebuild", "rebuild"))
+    for queue, function in ((f"artifact-{queue}", f"artifact-{function}") for queue, function in pairs):
         hidden = queues[f"lifeboat-prod-{queue}"]["visibilityTimeoutSeconds"]
         assert hidden >= 6 * limits[f"lifeboat-prod-{function}"]
 
@@ -52,27 +54,124 @@ def test_a_function_never_outlasts_its_message(local: Recorder) -> None:
 
 def test_every_queue_and_subscription_has_dead_letters(recorded: Recorder) -> None:
     live = [each for each in recorded.of("aws:sqs/queue:Queue") if not each.inputs["name"].endswith("-dead")]
-    assert len(live) == 2
+    assert len(live) == 3
     assert all(json.loads(each.inputs["redrivePolicy"])["maxReceiveCount"] > 0 for each in live)
-    subscription = recorded.one("gcp:pubsub/subscription:Subscription").inputs
-    assert subscription["deadLetterPolicy"]["maxDeliveryAttempts"] >= 5
-    assert subscription["pushConfig"]["oidcToken"]["audience"] == subscription["pushConfig"]["pushEndpoint"]
-    assert subscription["messageRetentionDuration"] == "604800s"
+    subscriptions = [each.inputs for each in recorded.of("gcp:pubsub/subscription:Subscription")]
+    assert len(subscriptions) == 4
+    for subscription in subscriptions:
+        assert subscription["deadLetterPolicy"]["maxDeliveryAttempts"] >= 5
+        assert subscription["pushConfig"]["oidcToken"]["audience"] == subscription["pushConfig"]["pushEndpoint"]
+        assert subscription["messageRetentionDuration"] == "604800s"
 
 
-def test_the_event_function_is_retried(recorded: Recorder) -> None:
-    triggers = [
-        each.inputs["eventTrigger"]
+def test_changes_of_features_leave_google_stripped_and_through_one_cluster(recorded: Recorder) -> None:
+    job = recorded.one("gcp:dataflow/flexTemplateJob:FlexTemplateJob").inputs
+    assert job["containerSpecGcsPath"].endswith("/latest/flex/Bigtable_Change_Streams_to_PubSub")
+    parameters = job["parameters"]
+    # With values the template drops deletions, and base64 columns break on them.
+    assert parameters["stripValues"] == "true"
+    assert "useBase64ColumnQualifiers" not in parameters
+    profile = recorded.one("gcp:bigtable/appProfile:AppProfile").inputs
+    assert parameters["bigtableChangeStreamAppProfile"] == profile["appProfileId"]
+    assert parameters["dlqDirectory"].startswith("gs://")
+    assert job["ipConfiguration"] == "WORKER_IP_PRIVATE"
+    assert job["numWorkers"] <= job["maxWorkers"]
+
+
+def test_the_function_of_changes_takes_many_requests_and_one_role_on_aws(recorded: Recorder) -> None:
+    (function,) = [
+        each.inputs
         for each in recorded.of("gcp:cloudfunctionsv2/function:Function")
-        if "eventTrigger" in each.inputs
+        if each.inputs["buildConfig"]["entryPoint"] == "features_apply"
     ]
-    assert [each["retryPolicy"] for each in triggers] == ["RETRY_POLICY_RETRY"]
+    service = function["serviceConfig"]
+    assert service["maxInstanceRequestConcurrency"] > 1
+    assert int(service["availableCpu"]) >= 1
+    role = function_settings.read(service["environmentVariables"]).aws_role
+    assert role.rpartition("/")[2] in {each.inputs["name"] for each in recorded.of("aws:iam/role:Role")}
+    assert service["environmentVariables"]["AWS_DEFAULT_REGION"]
 
 
 def test_events_leave_the_stores_for_manifests_and_aliases_only(recorded: Recorder) -> None:
     s3 = recorded.one("aws:s3/bucketNotification:BucketNotification").inputs["queues"]
     assert {each["filterPrefix"] for each in s3} == {"manifests/", "aliases/"}
-    assert recorded.one("gcp:storage/notification:Notification").inputs["objectNamePrefix"] == "manifests/"
+    gcs = [each.inputs["objectNamePrefix"] for each in recorded.of("gcp:storage/notification:Notification")]
+    assert sorted(gcs) == ["aliases/", "manifests/"]
+
+
+def prefixes_on_google(recorded: Recorder, name: str) -> set[str]:
+    (grant,) = [
+        each.inputs["condition"]["expression"]
+        for each in recorded.of("gcp:storage/bucketIAMMember:BucketIAMMember")
+        if each.name == f"artifacts-{name}"
+    ]
+    return set(re.findall(r"/objects/([a-z]+/)", grant))
+
+
+def prefixes_on_aws(recorded: Recorder, role: str, action: str) -> set[str]:
+    (policy,) = [
+        json.loads(each.inputs["policy"])
+        for each in recorded.of("aws:iam/rolePolicy:RolePolicy")
+        if each.inputs["role"].endswith(f"-{role}")
+    ]
+    found = [each["Resource"] for each in policy["Statement"] if action in each["Action"]]
+    return {resource.partition("/")[2][:-1].rpartition("-bucket/")[2] for each in found for resource in each}
+
+
+def test_a_step_may_do_the_same_on_either_site(recorded: Recorder) -> None:
+    for step in ("plan", "encode", "rebuild", "sweep"):
+        home, away = (
+            prefixes_on_google(recorded, f"{step}-google-{'writes' if step == 'rebuild' else 'reads'}"),
+            prefixes_on_google(recorded, f"{step}-aws-{'reads' if step == 'rebuild' else 'writes'}"),
+        )
+        writes = "s3:PutObject" if step == "rebuild" else "s3:GetObject"
+        assert prefixes_on_aws(recorded, f"artifact-{step}", writes) == home
+        reads = "s3:GetObject" if step == "rebuild" else "s3:PutObject"
+        assert prefixes_on_aws(recorded, f"artifact-{step}-from-gcp", reads) == away
+
+
+def test_both_sites_sweep_every_few_minutes(recorded: Recorder) -> None:
+    (schedule,) = [
+        each.inputs
+        for each in recorded.of("aws:scheduler/schedule:Schedule")
+        if each.inputs["name"].endswith("artifact-sweep")
+    ]
+    assert schedule["scheduleExpression"] == "rate(5 minutes)"
+    (job,) = [
+        each.inputs
+        for each in recorded.of("gcp:cloudscheduler/job:Job")
+        if each.inputs["name"].endswith("artifact-sweep")
+    ]
+    assert (job["schedule"], job["timeZone"]) == ("*/5 * * * *", "Etc/UTC")
+    assert job["httpTarget"]["oidcToken"]["audience"] == job["httpTarget"]["uri"]
+    # Whoever sweeps may take away what transfers left, and no manifest, alias or receipt.
+    wanted = {naming.PACKS, naming.PARTS, naming.PENDING, naming.MODELS}
+    assert prefixes_on_aws(recorded, "artifact-sweep", "s3:DeleteObject") == wanted
+    assert prefixes_on_google(recorded, "sweep-google-writes") == wanted
+
+
+def test_the_third_copys_key_is_for_those_who_write_there(local: Recorder, prod: Recorder) -> None:
+    readers = {
+        each.inputs["member"].partition("@")[0].rpartition("-")[2]
+        for each in local.of("gcp:secretmanager/secretIamMember:SecretIamMember")
+    }
+    assert readers == {"encode", "sweep"}
+    holders = {
+        each.inputs["role"].rpartition("-")[2]
+        for each in local.of("aws:iam/rolePolicy:RolePolicy")
+        if "secretsmanager:GetSecretValue" in each.inputs["policy"] and "artifact" in each.inputs["role"]
+    }
+    assert holders == {"encode", "sweep"}
+    # Without a key there is no third copy, and nobody is told of one.
+    assert not prod.of("gcp:secretmanager/secretIamMember:SecretIamMember")
+    for each in prod.of("aws:lambda/function:Function"):
+        assert function_settings.read(each.inputs["environment"]["variables"]).third_bucket is None
+
+
+def test_whoever_proves_a_version_reads_what_its_transfer_came_to(recorded: Recorder) -> None:
+    needed = {naming.MODELS, naming.MANIFESTS, naming.TRANSFERS, naming.RECEIPTS}
+    assert needed <= prefixes_on_google(recorded, "rebuild-google-writes")
+    assert needed <= prefixes_on_aws(recorded, "artifact-rebuild", "s3:GetObject")
 
 
 def test_the_feature_table_of_google_keeps_one_version_and_a_week_of_changes(recorded: Recorder) -> None:
@@ -86,15 +185,26 @@ def test_the_feature_table_of_google_keeps_one_version_and_a_week_of_changes(rec
 
 
 def test_functions_can_read_the_environment_they_are_given(recorded: Recorder) -> None:
+    told = []
     for each in recorded.of("aws:lambda/function:Function"):
         found = function_settings.read(each.inputs["environment"]["variables"])
         assert found.site is function_settings.Site.AWS
         assert found.dynamodb_table is not None and found.bigtable_table is not None
         assert found.google_credentials is not None
+        told.append(found)
     for each in recorded.of("gcp:cloudfunctionsv2/function:Function"):
         found = function_settings.read(each.inputs["serviceConfig"]["environmentVariables"])
         assert found.site is function_settings.Site.GCP
-        assert found.dead_topic and found.rebuild_topic
+        by_artifact = each.inputs["buildConfig"]["entryPoint"].startswith("artifact")
+        assert bool(found.dead_topic) is by_artifact
+        assert found.aws_role
+        told.append(found)
+    assert all(found.artifact_queues == told[0].artifact_queues for found in told)
+    aws, gcp = (told[0].artifact_queues[site] for site in function_settings.Site)
+    queues = {each.inputs["name"] for each in recorded.of("aws:sqs/queue:Queue")}
+    topics = {each.inputs["name"] for each in recorded.of("gcp:pubsub/topic:Topic")}
+    assert {url.rpartition("/")[2] for url in (aws.jobs, aws.rebuilds)} <= queues
+    assert {name.rpartition("/")[2] for name in (gcp.jobs, gcp.rebuilds)} <= topics
 
 
 def test_hosts_of_both_sites_are_told_the_same_but_their_site(recorded: Recorder) -> None:
@@ -135,17 +245,6 @@ def test_the_program_and_the_functions_mean_the_same_keys() -> None:
 
 def test_names_of_a_stack_fit_the_clouds_limits() -> None:
     names = naming.Names.of(stack_settings("local", {"prefix": "a" * 20}))
-    assert all(6 <= len(names.service_account(each)) <= 30 for each in ("rebuild", "verify", "builder", "service"))
+    assert all(6 <= len(names.service_account(each)) <= 30 for each in ("rebuild", "encode", "builder", "service"))
     assert 6 <= len(names.bigtable_instance) <= 33 and 6 <= len(names.bigtable_cluster) <= 30
     assert len(names.named("service")) <= 32, "the longest name of a load balancer"
-
-
-def test_the_verifier_may_read_all_that_it_looks_at(recorded: Recorder) -> None:
-    (reads,) = [
-        each.inputs["condition"]["expression"]
-        for each in recorded.of("gcp:storage/bucketIAMMember:BucketIAMMember")
-        if each.name.endswith("verify-reads")
-    ]
-    # Each of these is read on the way to a receipt, and without a receipt no alias moves.
-    for prefix in (naming.MODELS, naming.MANIFESTS, naming.TRANSFERS):
-        assert f"/objects/{prefix}" in reads

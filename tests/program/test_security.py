@@ -22,6 +22,7 @@ PROJECT_ROLES = {
     "roles/logging.logWriter",
     "roles/monitoring.metricWriter",
     "roles/artifactregistry.reader",
+    "roles/dataflow.worker",
     "roles/eventarc.eventReceiver",
 }
 
@@ -84,10 +85,10 @@ def test_hosts_are_private_encrypted_and_ask_for_tokens(recorded: Recorder) -> N
 
 def test_google_functions_are_internal_and_run_as_their_own_accounts(recorded: Recorder) -> None:
     functions = recorded.of("gcp:cloudfunctionsv2/function:Function")
-    assert len(functions) == 2
+    assert len(functions) == 5
     assert all(each.inputs["serviceConfig"]["ingressSettings"] == "ALLOW_INTERNAL_ONLY" for each in functions)
     accounts = {each.inputs["serviceConfig"]["serviceAccountEmail"] for each in functions}
-    assert len(accounts) == 2
+    assert len(accounts) == len(functions)
     assert all("serviceAccount" in each.inputs["buildConfig"] for each in functions)
 
 
@@ -107,7 +108,7 @@ def test_only_the_functions_roles_come_in_by_the_pool(recorded: Recorder) -> Non
     provider = recorded.one("gcp:iam/workloadIdentityPoolProvider:WorkloadIdentityPoolProvider").inputs
     roles = {each.inputs["role"].rpartition("/")[2] for each in recorded.of("aws:lambda/function:Function")}
     names = {each.inputs["name"] for each in recorded.of("aws:lambda/function:Function")}
-    assert len(roles) == 3
+    assert len(roles) == 5
     for name in names:
         assert f"'{name}'" in provider["attributeCondition"]
     assert provider["attributeCondition"].count("'") == 2 * len(names)
@@ -120,12 +121,14 @@ def test_only_the_functions_roles_come_in_by_the_pool(recorded: Recorder) -> Non
 
 
 def test_the_role_for_google_pins_subject_and_both_audiences(recorded: Recorder) -> None:
-    (trust,) = [
+    trusts = [
         each
         for _, each in statements(recorded)
         if "Federated" in (each.get("Principal") or {}) and isinstance(each["Principal"], dict)
     ]
-    assert set(trust["Condition"]["StringEquals"]) == {f"accounts.google.com:{key}" for key in ("aud", "oaud", "sub")}
+    assert len(trusts) == 5
+    pinned = {f"accounts.google.com:{key}" for key in ("aud", "oaud", "sub")}
+    assert all(set(trust["Condition"]["StringEquals"]) == pinned for trust in trusts)
 
 
 def test_real_stacks_speak_tls_to_the_end(prod: Recorder) -> None:

@@ -53,10 +53,11 @@ def test_the_newest_write_of_a_key_counts(writes: list[Acknowledged]) -> None:
         ({"a": (4, b"x")}, True),
         ({"a": (5, b"y")}, True),
         ({"a": (5, b"x")}, False),
-        ({"a": (9, b"y")}, False),
+        ({"a": (9, b"y")}, True),
+        ({"a": (5, b"x"), "b": (1, b"z")}, True),
     ],
 )
-def test_rows_differ_when_absent_older_or_other_bytes(there: dict[str, tuple[int, bytes]], differs: bool) -> None:
+def test_rows_differ_unless_version_and_bytes_are_the_same(there: dict[str, tuple[int, bytes]], differs: bool) -> None:
     assert bool(divergent(rows({"a": (5, b"x")}), rows(there))) is differs
 
 

@@ -118,7 +118,7 @@ def test_a_layer_above_lambdas_limit_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(archives, "UNPACKED_LIMIT_BYTES", 10)
     monkeypatch.setattr(archives, "_install", lambda target: (target / "big.py").write_bytes(b"x" * 11))
     with pytest.raises(ArchiveError, match=r"take 11 bytes unpacked, Lambda's limit is 10"):
-        archives.layer_archive()
+        archives.layer_archives()
 
 
 def test_a_layer_is_built_once_and_without_what_is_never_imported(
@@ -129,15 +129,34 @@ def test_a_layer_is_built_once_and_without_what_is_never_imported(
 
     def install(target: Path) -> None:
         built.append(target)
-        for name in ("library/__init__.py", "library/tests/test_it.py", "library/x.pyc", "bin/tool"):
+        for name in ("library/__init__.py", "library/tests/test_it.py", "library/x.pyc", "bin/tool", "numpy.libs/a.so"):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_bytes(b"x")
 
     monkeypatch.setattr(archives, "_install", install)
-    first, second = archives.layer_archive(), archives.layer_archive()
+    first, second = archives.layer_archives(), archives.layer_archives()
     assert first == second and len(built) == 1
-    with zipfile.ZipFile(first.path) as archive:
-        assert archive.namelist() == ["python/library/__init__.py"]
+    held = {layer: zipfile.ZipFile(archive.path).namelist() for layer, archive in first.items()}
+    assert held == {"numbers": ["python/numpy.libs/a.so"], "libraries": ["python/library/__init__.py"]}
+
+
+def test_a_layer_that_one_upload_can_not_take_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFEBOAT_CACHE", str(tmp_path))
+    monkeypatch.setattr(archives, "UPLOAD_LIMIT_BYTES", 10)
+    monkeypatch.setattr(archives, "_install", lambda target: (target / "big.py").write_bytes(b"x"))
+    with pytest.raises(ArchiveError, match=r"layer numbers has .* in one upload"):
+        archives.layer_archives()
+
+
+def test_the_compiled_kernel_goes_into_both_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "BUILD", tmp_path)
+    library = tmp_path / "liblifeboat-x86_64.so"
+    library.write_bytes(b"compiled")
+    for named, expected in ((str(library), True), ("off", False), ("", False)):
+        monkeypatch.setenv(archives.KERNEL, named)
+        for site in Site:
+            with zipfile.ZipFile(archives.function_archive(site).path) as archive:
+                assert (f"functions/artifacts/kernel/{library.name}" in archive.namelist()) is expected
 
 
 def test_the_credentials_file_names_pool_and_provider_and_no_secret() -> None:

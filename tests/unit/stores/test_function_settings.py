@@ -9,7 +9,7 @@ import pytest
 
 from functions import settings
 from functions.errors import SettingsError
-from functions.settings import BigtableTable, DynamoDbTable, Site, read
+from functions.settings import ArtifactQueues, BigtableTable, DynamoDbTable, Site, read
 from functions.stores.clients import Clients
 
 ROOT = Path(__file__).parents[3]
@@ -18,8 +18,12 @@ GOOD = {
     settings.SITE: "aws",
     settings.ARTIFACT_BUCKETS: json.dumps({"aws": "one", "gcp": "two"}),
     settings.FEATURE_TABLES: json.dumps({"aws": {"table": "t"}, "gcp": BIGTABLE}),
-    settings.ARTIFACT_JOBS_QUEUE: "https://sqs/q",
-    settings.REBUILD_TOPIC: "projects/p/topics/t",
+    settings.ARTIFACT_QUEUES: json.dumps(
+        {
+            "aws": {"jobs": "https://sqs/j", "rebuilds": "https://sqs/r"},
+            "gcp": {"jobs": "projects/p/topics/j", "rebuilds": "projects/p/topics/r"},
+        }
+    ),
     settings.CHUNK_BYTES: str(16 << 20),
     settings.GOOGLE_CREDENTIALS: '{"type": "external_account"}',
 }
@@ -30,6 +34,8 @@ def test_a_full_environment_is_read() -> None:
     assert found.site is Site.AWS
     assert found.site.peer is Site.GCP
     assert found.artifact_buckets == {Site.AWS: "one", Site.GCP: "two"}
+    assert found.artifact_queues[Site.AWS] == ArtifactQueues("https://sqs/j", "https://sqs/r")
+    assert found.artifact_queues[Site.GCP] == ArtifactQueues("projects/p/topics/j", "projects/p/topics/r")
     assert found.dynamodb_table == DynamoDbTable("t")
     assert found.bigtable_table == BigtableTable("p", "i", "t", "a")
     assert found.bigtable_table.name == "projects/p/instances/i/tables/t"
@@ -54,23 +60,23 @@ def test_all_problems_are_told_at_once() -> None:
                 settings.SITE: "azure",
                 settings.ARTIFACT_BUCKETS: '{"azure": "x"}',
                 settings.FEATURE_TABLES: '{"gcp": {"project": "p"}}',
-                settings.ARTIFACT_JOBS_QUEUE: "queue",
+                settings.ARTIFACT_QUEUES: '{"aws": {"jobs": "queue", "rebuilds": "https://sqs/r"}}',
                 settings.DEAD_TOPIC: "topic",
                 settings.CHUNK_BYTES: "1",
                 settings.GOOGLE_CREDENTIALS: "{",
             },
-            required=[settings.REBUILD_TOPIC],
+            required=[settings.AWS_ROLE],
         )
     text = str(caught.value)
     for name in (
         settings.SITE,
         settings.ARTIFACT_BUCKETS,
         settings.FEATURE_TABLES,
-        settings.ARTIFACT_JOBS_QUEUE,
+        settings.ARTIFACT_QUEUES,
         settings.DEAD_TOPIC,
         settings.CHUNK_BYTES,
         settings.GOOGLE_CREDENTIALS,
-        settings.REBUILD_TOPIC,
+        settings.AWS_ROLE,
     ):
         assert name in text
     assert "allowed: aws, gcp" in text

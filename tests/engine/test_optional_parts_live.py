@@ -1,0 +1,137 @@
+"""A stack with the bridge and user data, deployed by `pulumi` on a ground: rows and messages cross; a second run is empty."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+
+import boto3
+import grpc
+import httpx
+import psycopg
+import pytest
+from google.pubsub_v1 import PublisherClient
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+
+from functions import settings
+from functions.stores.clients import Clients
+from functions.userdata.schema import REFERENCE_TABLES
+from local.ground import user_data
+from tests.engine.live import Live
+from tests.local.replication_sites import sdk_variables, variables
+from tests.local.userdata_sites import a_user, an_order, now_ms
+
+pytestmark = pytest.mark.skipif(bool(user_data.missing()), reason=user_data.missing() or "user data can run")
+REGION = "us-west-2"
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with Live.running(tmp_path_factory.mktemp("optional")) as live:
+        live.engine.configure("lifeboat:userData", "true")
+        live.engine.configure("lifeboat:bridge", "true")
+        live.up().expect(0)
+        yield live
+
+
+def until(condition: Callable[[], bool], what: str, limit_seconds: float = 60.0) -> float:
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < limit_seconds, f"{what}: not so within {limit_seconds} s"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def environment_of(live: Live, purpose: str) -> dict[str, str]:
+    (row,) = [
+        row for row in live.engine.rows() if row.type == "aws:lambda/function:Function" and row.id.endswith(purpose)
+    ]
+    given: dict[str, str] = row.inputs["environment"]["variables"]
+    return {**sdk_variables(live.client), "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **given}
+
+
+@pytest.mark.timeout(600)
+def test_a_second_run_changes_nothing(deployed: Live) -> None:
+    assert deployed.up().expect(0).changed == {}
+
+
+@pytest.mark.timeout(300)
+def test_rows_cross_both_ways_and_both_sides_agree(deployed: Live) -> None:
+    environment = environment_of(deployed, "-userdata-drain")
+    with variables(environment):
+        clients = Clients(settings.read(environment), environment)
+        aurora, spanner = clients.aurora(REFERENCE_TABLES), clients.spanner(REFERENCE_TABLES, now_ms)
+        chance = random.Random(1)
+        ours, theirs = [a_user(chance) for _ in range(20)], [a_user(chance) for _ in range(20)]
+        lags: dict[str, list[float]] = {"aws to gcp": [], "gcp to aws": []}
+        for row in ours:
+            change = aurora.put("users", row)
+            lags["aws to gcp"].append(
+                until(lambda c=change: spanner.read("users", [c.key]).get(c.key) == c, "aws to gcp")
+            )
+        for row in theirs:
+            change = spanner.put("users", row)
+            lags["gcp to aws"].append(
+                until(lambda c=change: aurora.read("users", [c.key]).get(c.key) == c, "gcp to aws")
+            )
+        aurora.put("orders", an_order(chance, str(theirs[0]["id"])))
+        spanner.put("orders", an_order(chance, str(ours[0]["id"])))
+
+        def verified() -> bool:
+            answer = httpx.post(
+                f"{deployed.client.endpoints.aws_api}/functions/lifeboat-local-userdata-drain/invoke",
+                json={"action": "verify"},
+                timeout=60,
+            )
+            found = answer.raise_for_status().json()
+            return found["parked"] == 0 and all(
+                each["equal"] and each["rows"]["aws"] == (40 if each["table"] == "users" else 2)
+                for each in found["tables"]
+            )
+
+        until(verified, "the drain's own proof says equal")
+    for direction, found in lags.items():
+        middle = sorted(found)[len(found) // 2]
+        print(f"{direction}: median {middle * 1000:.0f} ms, most {max(found) * 1000:.0f} ms")
+
+
+@pytest.mark.timeout(300)
+def test_messages_cross_both_ways_exactly_once_each(deployed: Live) -> None:
+    outputs = deployed.engine.outputs()["bridge"]
+    with variables({**sdk_variables(deployed.client), "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}):
+        sqs = boto3.client("sqs")
+        outgoing = sqs.get_queue_url(QueueName=outputs["outgoing"].rpartition("/")[2])["QueueUrl"]
+        incoming = sqs.get_queue_url(QueueName=outputs["incoming"].rpartition("/")[2])["QueueUrl"]
+        publisher = PublisherClient(
+            transport=PublisherGrpcTransport(channel=grpc.insecure_channel(deployed.client.endpoints.pubsub))
+        )
+        for number in range(30):
+            sqs.send_message(QueueUrl=outgoing, MessageBody=f"from aws {number}")
+        publisher.publish(
+            topic=outputs["topic"], messages=[{"data": f"from gcp {number}".encode()} for number in range(30)]
+        )
+        arrived: list[str] = []
+
+        def take() -> bool:
+            for message in sqs.receive_message(QueueUrl=incoming, MaxNumberOfMessages=10).get("Messages", ()):
+                arrived.append(message["Body"])
+                sqs.delete_message(QueueUrl=incoming, ReceiptHandle=message["ReceiptHandle"])
+            return len(arrived) >= 30
+
+        until(take, "30 messages of gcp at aws")
+        until(lambda: _waiting(sqs, outgoing) == 0, "aws's own are gone")
+        assert sorted(arrived) == sorted(f"from gcp {number}" for number in range(30))
+
+
+def _waiting(sqs: object, url: str) -> int:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]  # type: ignore[attr-defined]
+    return sum(int(found[name]) for name in names)
+
+
+@pytest.mark.timeout(600)
+def test_destroy_leaves_no_database(deployed: Live) -> None:
+    deployed.destroy().expect(0)
+    host, port = deployed.client.endpoints.postgres.split(":")
+    with psycopg.connect(host=host, port=int(port), user=user_data.POSTGRES_USER, dbname="postgres") as server:
+        left = [name for (name,) in server.execute("SELECT datname FROM pg_database") if "." in name]
+    assert left == []
