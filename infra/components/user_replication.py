@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 import pulumi
-from pulumi_aws import iam, lambda_, scheduler
+from pulumi_aws import lambda_
 from pulumi_gcp import dataflow, projects, serviceaccount, storage
 
 import functions.settings as names_of
@@ -16,10 +16,10 @@ from infra.components.federation import AwsRoleForGoogle, AwsRoleForGoogleArgs
 from infra.components.function_settings import FunctionSettings
 from infra.components.google_function import GoogleFunction, GoogleFunctionArgs
 from infra.components.google_topic import GooglePush, GooglePushArgs, GoogleTopic, GoogleTopicArgs
+from infra.components.schedules import AwsSchedule, AwsScheduleArgs
 from infra.components.user_database import DATABASE, AwsUserDatabase, GoogleUserDatabase
 from infra.naming import Names
 from infra.protection import holding_data
-from infra.rights import Statement, assumed_by, policy
 from infra.settings import DataflowWorkers
 
 TEMPLATE = "Spanner_Change_Streams_to_PubSub"
@@ -110,26 +110,10 @@ class UserReplication(pulumi.ComponentResource):
             triggers={"migrations": _migrations()},
             opts=pulumi.ResourceOptions(parent=self, depends_on=[drain, args.home.instance]),
         )
-        role = iam.Role(
+        AwsSchedule(
             f"{name}-clock",
-            name=f"{function}-clock",
-            assume_role_policy=assumed_by("scheduler.amazonaws.com"),
-            opts=self._child,
-        )
-        rights = iam.RolePolicy(
-            f"{name}-clock-calls",
-            name="calls",
-            role=role.name,
-            policy=policy(Statement(actions=["lambda:InvokeFunction"], resources=[drain.arn])),
-            opts=self._child,
-        )
-        scheduler.Schedule(
-            f"{name}-clock",
-            name=function,
-            schedule_expression=DRAIN_RATE,
-            flexible_time_window={"mode": "OFF"},
-            target={"arn": drain.arn, "role_arn": role.arn, "input": "{}"},
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[rights]),
+            AwsScheduleArgs(schedule=function, expression=DRAIN_RATE, function=drain),
+            self._child,
         )
         return drain
 

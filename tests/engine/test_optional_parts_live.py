@@ -27,8 +27,6 @@ REGION = "us-west-2"
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with Live.running(tmp_path_factory.mktemp("optional")) as live:
-        live.engine.configure("lifeboat:userData", "true")
-        live.engine.configure("lifeboat:bridge", "true")
         live.up().expect(0)
         yield live
 

@@ -72,6 +72,8 @@ class _Outputs(mocks.Mocks):
             state["address"] = "203.0.113.7"
         for output in ("selfLink", "instanceGroup"):
             state.setdefault(output, f"https://compute.test/{args.name}/{output}")
+        if args.typ == "gcp:pubsub/topic:Topic":
+            return f"projects/project/topics/{args.inputs['name']}", state
         return f"{args.name}-id", state
 
 

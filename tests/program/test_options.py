@@ -10,9 +10,13 @@ from tests.program.recording import Recorder, deploy
 HOLDS_DATA = {
     "aws:s3/bucket:Bucket",
     "aws:dynamodb/table:Table",
+    "aws:rds/cluster:Cluster",
+    "aws:rds/clusterInstance:ClusterInstance",
     "gcp:storage/bucket:Bucket",
     "gcp:bigtable/instance:Instance",
     "gcp:bigtable/table:Table",
+    "gcp:spanner/instance:Instance",
+    "gcp:spanner/database:Database",
     "cloudflare:index/r2Bucket:R2Bucket",
 }
 # It holds copies of this repository's files and nothing else.

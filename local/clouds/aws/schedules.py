@@ -4,15 +4,20 @@ A failed call is not repeated before the next tick, which the real service would
 either. Flexible windows are taken as none.
 """
 
+import logging
 from typing import Any
 
+from functions.settings import USER_DATABASES
 from local.clouds.aws.arns import Arn
 from local.clouds.aws.lambda_host.host import LambdaHost
 from local.clouds.clock import aws_timetable
 from local.clouds.context import CloudContext
 from local.clouds.errors import ActorError, UnsupportedError
 from local.clouds.ticker import Ticker
+from local.ground import user_data
 from local.state import Resource
+
+logger = logging.getLogger(__name__)
 
 SCHEDULE_TYPE = "aws:scheduler/schedule:Schedule"
 # A schedule calls asynchronously: its events wait for a free place of the function.
@@ -39,6 +44,9 @@ class ScheduleActor:
                 f"schedule {resource.id} calls {arn.service}; the local cloud's schedules call Lambda functions"
             )
         function = arn.resource.removeprefix("function:").partition(":")[0]
+        if (reason := user_data.missing()) and USER_DATABASES in self._lambda.settings(function).environment:
+            logger.warning("schedule %s is only recorded: %s", resource.id, reason)
+            return
         payload = str(target.get("input") or "{}").encode()
         timetable = aws_timetable(
             str(given.get("scheduleExpression")), str(given.get("scheduleExpressionTimezone") or "UTC")
