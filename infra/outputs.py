@@ -46,4 +46,5 @@ def export(system: System) -> None:
         bridge = system.bridge
         pulumi.export("bridge", {"outgoing": bridge.outgoing, "topic": bridge.topic, "incoming": bridge.incoming})
     if system.user_data is not None:
-        pulumi.export("userData", {"drain": system.user_data.drain.arn, "apply": system.user_data.apply.uri})
+        users = system.user_data
+        pulumi.export("userData", {"drain": users.drain.arn, "apply": users.apply.uri, "databases": users.databases})

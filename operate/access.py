@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from functions.settings import ARTIFACT_BUCKETS, FEATURE_TABLES, SITE, Site, read
+from functions.settings import ARTIFACT_BUCKETS, FEATURE_TABLES, SITE, USER_DATABASES, Site, read
 from functions.stores.clients import Clients
 from local.paths import ROOT
 from operate.errors import LifeboatError
@@ -31,8 +31,10 @@ def of_stack(name: str, environment: Mapping[str, str]) -> Clients:
 def clients(outputs: Mapping[str, Any], environment: Mapping[str, str]) -> Clients:
     """Return the clients of both sites' stores for a stack with these outputs."""
     sites = outputs["sites"]
+    users = {USER_DATABASES: json.dumps(outputs["userData"]["databases"])} if "userData" in outputs else {}
     settings = read(
         {
+            **users,
             SITE: Site.AWS,
             ARTIFACT_BUCKETS: json.dumps({site: sites[site]["artifactBucket"] for site in Site}),
             FEATURE_TABLES: json.dumps({site: sites[site]["featureTable"] for site in Site}),

@@ -162,6 +162,26 @@ def publish(
     write_table(["model", "version", "files", "MB", "alias"], [row])
 
 
+@app.command()
+def verify(
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[features|users]...", help="What to verify; all of it without a name."),
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Bring user data in line first: the newer row wins.")
+    ] = False,
+    stack: StackName = GROUND_NAME,
+    as_json: Json = False,
+) -> None:
+    """Compare both sites store by store: rows, digests, lag, parked. Exit code 1 on divergence."""
+    from operate.verify.command import run
+
+    kind = _environment_kind()
+    environment = {**os.environ, **_engine_environment(kind, needs_ground=True)}
+    raise typer.Exit(run(parts or [], stack, environment, kind, repair=repair, as_json=as_json))
+
+
 @bench_app.command("engine")
 def bench_engine(
     runs: Annotated[int, typer.Option(min=1, max=50, help="Runs to take the median of.")] = 3, as_json: Json = False

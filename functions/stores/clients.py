@@ -98,6 +98,11 @@ class Clients:
             raise SettingsError(f"{FEATURE_TABLES} names no table for site aws; add it to the function's environment")
         return DynamoDbRows(self.aws("dynamodb"), table.table)
 
+    @property
+    def has_user_data(self) -> bool:
+        """Say whether the settings name both sites' user databases."""
+        return self._settings.aurora is not None and self._settings.spanner is not None
+
     def aurora(self, tables: "Sequence[Table]") -> "PostgresUserData":
         """Return the user data of site aws."""
         from functions.stores.postgres import PostgresUserData

@@ -59,11 +59,26 @@ def combined(ranges: Sequence[RangeDigest]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Apart:
+    """A row that was not alike on a second look, and the versions that either side had then, 0 for none."""
+
+    key: str
+    home: int
+    far: int
+
+    @property
+    def newest(self) -> int:
+        """Return the version that both sides should come to, or pass."""
+        return max(self.home, self.far)
+
+
 @dataclass
 class TableParity:
     """One table's proof: rows, tombstones and digest at home and far, and what was found and mended.
 
-    `differing` counts rows that are not alike on a second look; `refused` names rows that the other side can't hold.
+    `differing` counts rows that are not alike on a second look, `apart` names them, but for a row beside its own tombstone;
+    `refused` names rows that the other side can't hold.
     """
 
     table: str
@@ -71,6 +86,7 @@ class TableParity:
     tombstones: tuple[int, int] = (0, 0)
     digests: tuple[str, str] = ("", "")
     differing: int = 0
+    apart: list[Apart] = field(default_factory=list)
     repaired: int = 0
     adopted: int = 0
     refused: dict[str, str] = field(default_factory=dict)
@@ -122,6 +138,7 @@ class Prover:
                 found.differing += any(len(side.get(key, ())) > 1 for side in sides)
                 continue
             found.differing += 1
+            found.apart.append(Apart(key, ours.version if ours else 0, theirs.version if theirs else 0))
             if theirs is None or (ours is not None and ours.version > theirs.version):
                 assert ours is not None
                 to_far.append(ours)

@@ -66,17 +66,12 @@ class UserReplication(pulumi.ComponentResource):
         super().__init__("lifeboat:replication:UserData", name, None, opts)
         self._name, self._args = name, args
         self._child = pulumi.ResourceOptions(parent=self)
-        self._databases = pulumi.Output.json_dumps(
-            {
-                Site.AWS.value: {"cluster": args.home.arn, "secret": args.home.secret_arn, "database": DATABASE},
-                Site.GCP.value: {
-                    "project": args.project,
-                    "instance": args.far.instance,
-                    "database": args.far.database,
-                },
-            },
-            sort_keys=True,
-        )
+        # As functions/settings.py reads them. The secret is named, its value is in nobody's hands here.
+        self.databases = {
+            Site.AWS.value: {"cluster": args.home.arn, "secret": args.home.secret_arn, "database": DATABASE},
+            Site.GCP.value: {"project": args.project, "instance": args.far.instance, "database": args.far.database},
+        }
+        self._databases = pulumi.Output.json_dumps(self.databases, sort_keys=True)
         self.drain = self._drain()
         self.apply = self._apply()
         self._way_back()

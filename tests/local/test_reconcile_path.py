@@ -22,7 +22,8 @@ from functions.settings import SITE, Site
 from functions.stores.errors import StoreRefusedError
 from functions.stores.protocols import FeatureTable, Row
 from local.ground.client import GroundClient
-from operate.verify_features import FeatureParity, parity_rows, verify_features
+from operate.verify.features import verify_features
+from operate.verify.parity import StoreParity, parity_rows
 
 
 def now_ms() -> int:
@@ -100,7 +101,7 @@ def test_an_unreadable_row_stops_no_scan(sites: Sites) -> None:
         assert (summary.rows, summary.unreadable) == (1, 1)
 
 
-def verified(sites: Sites) -> FeatureParity:
+def verified(sites: Sites) -> StoreParity:
     return verify_features(sites.clients(Site.AWS), now_ms, lambda text: None)
 
 

@@ -5,9 +5,8 @@ it still differs after the paths had time to bring it.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from functions.features.reconcile import Reconciler, Report
 from functions.features.reconcile_steps import PLAIN_WRITERS
@@ -17,6 +16,7 @@ from functions.parking import PREFIX
 from functions.settings import Site
 from functions.stores.clients import Clients
 from operate.output import Progress
+from operate.verify.parity import SideParity, StoreParity
 from service import heartbeat
 
 # How long a row may take to be on both sides before it counts as a divergence, in five looks.
@@ -24,35 +24,11 @@ SETTLE_SECONDS = 2.0
 _PARKED_KIND = "features"
 
 
-@dataclass(frozen=True)
-class SideParity:
-    """One side's table. `lag_ms`: age of the peer's newest heartbeat row here, None if there is none.
+def verify_features(clients: Clients, clock_ms: Callable[[], int], tell: Progress) -> StoreParity:
+    """Compare both sides' feature tables. Raises the stores' errors.
 
-    `parked` counts records that the site's paths could not apply and kept for people.
+    A side's lag is the age of the peer's newest heartbeat there.
     """
-
-    rows: int
-    tombstones: int
-    digest: str
-    unreadable: int
-    lag_ms: int | None
-    parked: int
-
-
-@dataclass(frozen=True)
-class FeatureParity:
-    """What `verify` found; `unsettled` names rows that differ, at most a hundred of them."""
-
-    store: str
-    equal: bool
-    sides: Mapping[Site, SideParity]
-    differing: int
-    unsettled: tuple[str, ...]
-    seconds: float
-
-
-def verify_features(clients: Clients, clock_ms: Callable[[], int], tell: Progress) -> FeatureParity:
-    """Compare both sides' feature tables. Raises the stores' errors."""
     began = time.monotonic()
     now_ms = clock_ms()
     run = Run(str(now_ms), now_ms // 1000)
@@ -66,30 +42,9 @@ def verify_features(clients: Clients, clock_ms: Callable[[], int], tell: Progres
     sides = {site: _side(site, report, clients, clock_ms) for site in Site}
     # What holds no envelope can't be compared, so it is a divergence too.
     equal = report.equal and not any(side.unreadable for side in sides.values())
-    return FeatureParity(
+    return StoreParity(
         "features", equal, sides, len(report.unsettled), report.unsettled, round(time.monotonic() - began, 2)
     )
-
-
-def parity_rows(parity: FeatureParity) -> list[tuple[str, ...]]:
-    """Return the lines of a table: store, site, rows, tombstones, digest, lag, parked, verdict."""
-    verdict = "[green]equal[/]" if parity.equal else f"[red]{parity.differing} differ[/]"
-    return [
-        (
-            parity.store,
-            site.value,
-            f"{side.rows:,}",
-            f"{side.tombstones:,}",
-            side.digest[:16],
-            "-" if side.lag_ms is None else f"{side.lag_ms:,} ms",
-            f"{side.parked:,}",
-            verdict if not side.unreadable else f"[red]{side.unreadable} unreadable[/]",
-        )
-        for site, side in parity.sides.items()
-    ]
-
-
-PARITY_COLUMNS = ("store", "site", "rows", "tombstones", "digest", "lag", "parked", "verdict")
 
 
 def _side(site: Site, report: Report, clients: Clients, clock_ms: Callable[[], int]) -> SideParity:

@@ -1,0 +1,54 @@
+"""The parts that `verify` is composed of: each is a function from a deployed stack to the parity of some stores.
+
+A part that a stack does not have, or that this machine can't run, is skipped by name and never counts as equal or not.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from functions.stores.clients import Clients
+from local.ground import user_data
+from operate.output import Progress
+from operate.verify.features import verify_features
+from operate.verify.parity import StoreParity
+from operate.verify.users import Databases, verify_users
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is verified: a stack's stores, the time, and whether what differs is to be mended where the part can.
+
+    `on_this_machine`: the stack lives on the local ground, which lacks what the machine lacks.
+    """
+
+    clients: Clients
+    clock_ms: Callable[[], int]
+    on_this_machine: bool
+    repair: bool = False
+
+
+Part = Callable[[Subject, Progress], Sequence[StoreParity]]
+
+
+def features(subject: Subject, tell: Progress) -> Sequence[StoreParity]:
+    """Features and sessions: one table a side."""
+    return [verify_features(subject.clients, subject.clock_ms, tell)]
+
+
+def users(subject: Subject, tell: Progress) -> Sequence[StoreParity]:
+    """User data: every declared table."""
+    if not subject.clients.has_user_data:
+        return [StoreParity("userdata", equal=None, skipped="this stack has none (lifeboat:userData)")]
+    if subject.on_this_machine and (reason := user_data.missing()):
+        return [StoreParity("userdata", equal=None, skipped=reason)]
+    databases = Databases.of(subject.clients, subject.clock_ms)
+    return verify_users(databases, subject.clock_ms, tell, repair=subject.repair)
+
+
+# In the order in which they are told.
+PARTS: Mapping[str, Part] = {"features": features, "users": users}
+
+
+def run(names: Sequence[str], subject: Subject, tell: Progress) -> list[StoreParity]:
+    """Run some parts and return all parities in their order. Raises what a part raises."""
+    return [parity for name in names for parity in PARTS[name](subject, tell)]
