@@ -31,6 +31,9 @@ class LambdaContext(Protocol):
 
 telemetry.configure()
 
+# Work in turns ends this long before the function's limit: what is at hand is still finished and written down.
+_RESERVE_MS = 60_000
+
 
 @cache
 def _clients(*required: str) -> tuple[Settings, Clients]:
@@ -80,6 +83,37 @@ def artifact_sweep(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     return asdict(sweep(found, clients, _now_ms))
 
 
+def artifact_inbox(event: Mapping[str, Any], context: object) -> dict[str, Any]:
+    """Handle SQS messages with S3 notifications of what was left in the inbox."""
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.SIGNING_KEYS, settings.SIGNING_KEY)
+    from functions.artifacts.steps import inbox
+
+    box = inbox(found, clients, _now_ms)
+
+    def handle(body: str) -> None:
+        for key in created_keys(body):
+            box.run(key)
+
+    return batch.run(event, handle, clients.sources)
+
+
+def artifact_audit(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Handle the daily tick: look at this site's versions, retire and delete what its time is up for."""
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.SIGNING_KEYS, settings.SIGNING_KEY)
+    from functions.artifacts.steps import audit
+
+    remaining = context.get_remaining_time_in_millis
+    return asdict(audit(found, clients, _now_ms, lambda: remaining() < _RESERVE_MS))
+
+
+def signing_keys(event: Mapping[str, Any], context: object) -> dict[str, Any]:
+    """Answer the program with the public halves of the keys that the event lists by site."""
+    _, clients = _clients()
+    from functions.artifacts.keys import public_keys
+
+    return public_keys(clients, event)
+
+
 def features_apply(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     """Handle a batch of the feature table's change stream; answers with the first sequence number to send again from."""
     found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.FEATURE_TABLES)
@@ -102,17 +136,13 @@ def features_apply(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     return {"batchItemFailures": [] if result.failed is None else [{"itemIdentifier": result.failed}]}
 
 
-# A turn ends this long before the function's limit: the documents of the share at hand are still written.
-_RECONCILE_RESERVE_MS = 60_000
-
-
 def features_reconcile(event: Mapping[str, Any], context: LambdaContext) -> dict[str, object]:
     """Take this site's turn in reconciling the feature tables, as its clock asks for it."""
     found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.FEATURE_TABLES)
     from functions.features.reconcile_steps import tell, turn
 
     remaining = context.get_remaining_time_in_millis
-    phase, report = turn(found, clients, _now_ms).run(lambda: remaining() < _RECONCILE_RESERVE_MS)
+    phase, report = turn(found, clients, _now_ms).run(lambda: remaining() < _RESERVE_MS)
     return tell(found.metrics_namespace, found.site, phase, report)
 
 

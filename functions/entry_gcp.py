@@ -90,6 +90,36 @@ def artifact_sweep(request: "Request") -> dict[str, int]:
     return asdict(sweep(found, clients, _now_ms))
 
 
+@functions_framework.cloud_event
+def artifact_inbox(event: CloudEvent) -> None:
+    """Handle the notification that something was left in this site's inbox."""
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.SIGNING_KEYS, settings.SIGNING_KEY)
+    from functions.artifacts.steps import inbox
+
+    box = inbox(found, clients, _now_ms)
+
+    def handle(message: PubSubMessage) -> None:
+        key = finalized_key(message)
+        if key:
+            box.run(key)
+
+    _or_park(event, found, clients, handle)
+
+
+# Sixty seconds less than its limit: what is at hand is still finished and written down.
+_AUDIT_SECONDS = 420
+
+
+@functions_framework.http
+def artifact_audit(request: "Request") -> dict[str, object]:
+    """Handle the daily tick: look at this site's versions, retire and delete what its time is up for."""
+    found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.SIGNING_KEYS, settings.SIGNING_KEY)
+    from functions.artifacts.steps import audit
+
+    ends = time.monotonic() + _AUDIT_SECONDS
+    return asdict(audit(found, clients, _now_ms, lambda: time.monotonic() > ends))
+
+
 @cache
 def _feature_messages() -> "Gathering[PubSubMessage, bool]":
     """Return what joins concurrent requests into batches; it answers whether a message is done with."""

@@ -28,6 +28,11 @@ CHUNK_BYTES = "LIFEBOAT_CHUNK_BYTES"
 BYTES_PER_SECOND = "LIFEBOAT_ARTIFACT_BYTES_PER_SECOND"
 GOOGLE_CREDENTIALS = "LIFEBOAT_GOOGLE_CREDENTIALS"
 AWS_ROLE = "LIFEBOAT_AWS_ROLE"
+SIGNING_KEYS = "LIFEBOAT_SIGNING_KEYS"
+SIGNING_KEY = "LIFEBOAT_SIGNING_KEY"
+GOLDEN_URL = "LIFEBOAT_GOLDEN_URL"
+HOSTNAME = "LIFEBOAT_HOSTNAME"
+RETENTION = "LIFEBOAT_RETENTION"
 USER_DATABASES = "LIFEBOAT_USER_DATABASES"
 BRIDGE_TOPIC = "LIFEBOAT_BRIDGE_TOPIC"
 BRIDGE_QUEUE = "LIFEBOAT_BRIDGE_QUEUE"
@@ -63,6 +68,7 @@ DEFAULT_METRICS_NAMESPACE = "Lifeboat"
 AWS_ROLE_AUDIENCE = "lifeboat-aws"
 
 _TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
+_PEM = "-----BEGIN PUBLIC KEY-----"
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+")
 
 
@@ -148,6 +154,14 @@ class ThirdBucket:
 
 
 @dataclass(frozen=True)
+class Retention:
+    """Which versions stay whatever else: the newest `keep_versions` of a model, and all younger than `keep_days`."""
+
+    keep_versions: int
+    keep_days: int
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything a function or the service was told; what an entry needs beyond `site` it names to `read`."""
 
@@ -164,6 +178,11 @@ class Settings:
     bridge_queue: str = ""
     artifact_queues: Mapping[Site, ArtifactQueues] = field(default_factory=dict)
     third_bucket: ThirdBucket | None = None
+    signing_keys: Mapping[Site, tuple[str, ...]] = field(default_factory=dict)
+    signing_key: Mapping[Site, str] = field(default_factory=dict)
+    golden_url: str = ""
+    hostname: str = ""
+    retention: Retention | None = None
     dead_topic: str = ""
     chunk_bytes: int = DEFAULT_CHUNK_BYTES
     bytes_per_second: int = 0
@@ -201,6 +220,11 @@ def read(environment: Mapping[str, str], required: Iterable[str] = ()) -> Settin
         bridge_queue=reader.queue_url(BRIDGE_QUEUE),
         artifact_queues=reader.queues(),
         third_bucket=reader.third_bucket(),
+        signing_keys=reader.signing_keys(),
+        signing_key=reader.signing_key(),
+        golden_url=reader.url(GOLDEN_URL),
+        hostname=environment.get(HOSTNAME, ""),
+        retention=reader.retention(),
         dead_topic=reader.topic(DEAD_TOPIC),
         chunk_bytes=reader.whole_number(CHUNK_BYTES, DEFAULT_CHUNK_BYTES, CHUNK_BYTES_RANGE),
         bytes_per_second=reader.whole_number(BYTES_PER_SECOND, 0, BYTES_PER_SECOND_RANGE),
@@ -277,9 +301,12 @@ class _Reader:
         return texts
 
     def queue_url(self, name: str) -> str:
+        return self.url(name, "the URL of an SQS queue")
+
+    def url(self, name: str, allowed: str = "an http or https URL") -> str:
         value = self._environment.get(name, "")
         if value and not value.startswith(("http://", "https://")):
-            self.problems.append(f"{name} is {value!r}, allowed: the URL of an SQS queue")
+            self.problems.append(f"{name} is {value!r}, allowed: {allowed}")
         return value
 
     def third_bucket(self) -> ThirdBucket | None:
@@ -289,6 +316,42 @@ class _Reader:
             return None
         self.demand(names)
         return ThirdBucket(*values)
+
+    def signing_keys(self) -> Mapping[Site, tuple[str, ...]]:
+        found: dict[Site, tuple[str, ...]] = {}
+        for name, pems in self.json_map(SIGNING_KEYS).items():
+            texts = pems if isinstance(pems, list) else []
+            if name in set(Site) and texts and all(isinstance(pem, str) and pem.startswith(_PEM) for pem in texts):
+                found[Site(name)] = tuple(texts)
+            else:
+                self.problems.append(
+                    f"{SIGNING_KEYS} has {name!r}: {str(pems)[:60]!r}, allowed: a list of public keys in PEM"
+                    f" for {', '.join(Site)}"
+                )
+        return MappingProxyType(found)
+
+    def signing_key(self) -> Mapping[Site, str]:
+        found: dict[Site, str] = {}
+        for name, key in self.json_map(SIGNING_KEY).items():
+            if name in set(Site) and isinstance(key, str) and key:
+                found[Site(name)] = key
+            else:
+                self.problems.append(
+                    f"{SIGNING_KEY} has {name!r}: {key!r}, allowed: the name of a key for {', '.join(Site)}"
+                )
+        return MappingProxyType(found)
+
+    def retention(self) -> Retention | None:
+        value = self.json_map(RETENTION)
+        numbers = [value.get(name) for name in ("keep_versions", "keep_days")]
+        if not value:
+            return None
+        if len(value) == 2 and all(type(number) is int and number >= 1 for number in numbers):
+            return Retention(*(int(str(number)) for number in numbers))
+        self.problems.append(
+            f"{RETENTION} is {dict(value)!r}, allowed: keep_versions and keep_days, whole numbers from 1"
+        )
+        return None
 
     def queues(self) -> Mapping[Site, ArtifactQueues]:
         found: dict[Site, ArtifactQueues] = {}

@@ -29,7 +29,9 @@ BUILD = ROOT / "build"
 GOOGLE_MAIN = '''"""Entry points, where Cloud Run functions look for them."""
 
 from functions.entry_gcp import (
+    artifact_audit,
     artifact_encode,
+    artifact_inbox,
     artifact_plan,
     artifact_rebuild,
     artifact_sweep,
@@ -39,7 +41,9 @@ from functions.entry_gcp import (
 )
 
 __all__ = [
+    "artifact_audit",
     "artifact_encode",
+    "artifact_inbox",
     "artifact_plan",
     "artifact_rebuild",
     "artifact_sweep",

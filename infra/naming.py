@@ -14,6 +14,13 @@ from infra.settings import Settings
 MODELS = "models/"
 MANIFESTS = "manifests/"
 ALIASES = "aliases/"
+CHAIN = "chain/"
+VERDICTS = "verdicts/"
+TOMBSTONES = "tombstones/"
+AUDITS = "audits/"
+# Where tools that can only copy files leave a model, and the file that says it is whole.
+INBOX = "inbox/"
+INBOX_DONE = "/_DONE"
 PENDING = "pending/"
 PACKS = "packs/"
 PARTS = "parts/"

@@ -41,6 +41,14 @@ def export(system: System) -> None:
         "objectives",
         {"rtoSeconds": settings.objectives.rto_seconds, "featureLagMs": settings.objectives.feature_lag_ms},
     )
+    # What whoever publishes from outside needs: each site's key to sign with, and the public halves.
+    pulumi.export(
+        "signing",
+        {
+            "keys": {site.value: reference for site, reference in system.keys.references.items()},
+            "public": system.keys.public,
+        },
+    )
     pulumi.export("artifactBucketR2", names.artifact_bucket("r2"))
     if system.bridge is not None:
         bridge = system.bridge

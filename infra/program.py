@@ -15,6 +15,7 @@ import functions.settings as names_of
 from functions.settings import Site
 from infra import options
 from infra.archives import function_archive, layer_archives
+from infra.components.artifact_access import DUTIES
 from infra.components.artifact_queues import ArtifactQueues
 from infra.components.artifact_replication import ArtifactReplication, ArtifactReplicationArgs
 from infra.components.artifact_store import (
@@ -43,6 +44,7 @@ from infra.components.federation import (
 from infra.components.front_door import FrontDoor, FrontDoorArgs
 from infra.components.function_settings import FunctionSettings
 from infra.components.google_function import GoogleFunctionSource, GoogleFunctionSourceArgs
+from infra.components.signing_keys import READER, SigningKeys, SigningKeysArgs
 from infra.components.user_replication import UserReplication
 from infra.hooks import Guard
 from infra.naming import Names, marks
@@ -51,7 +53,15 @@ from infra.settings import FunctionDependencies, Settings
 from infra.sites import AwsSide, GoogleSide, SiteParts
 from infra.topology import Role, Topology
 
-FEDERATED_FUNCTIONS = ("artifact-plan", "artifact-encode", "artifact-rebuild", "artifact-sweep", "features-apply")
+FEDERATED_FUNCTIONS = (
+    *(f"artifact-{step}" for step, duties in DUTIES.items() if duties.crosses),
+    READER,
+    "features-apply",
+)
+
+
+# Where a service answers whether it can serve a version (functions/artifacts/golden.py).
+GOLDEN_PATH = "/golden"
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,7 @@ class System:
     names: Names
     sites: Mapping[Site, SiteParts]
     artifacts: ArtifactReplication
+    keys: SigningKeys
     features: FeatureReplication
     google_features: GoogleFeatureReplication
     bridge: Bridge | None
@@ -95,6 +106,23 @@ class Builder:
         )
         # Bindings that name roles of the pool are refused while the pool is not there.
         after_pool = pulumi.ResourceOptions(providers=[self._providers.aws, self._providers.gcp], depends_on=[pool])
+        keys = SigningKeys(
+            "signing",
+            SigningKeysArgs(
+                names=names,
+                location=settings.sites.gcp.region,
+                generations=settings.signing_key_generations,
+                shared=shared,
+                protect=settings.protect_data,
+            ),
+            after_pool,
+        )
+        google = GoogleSide(settings, names, stores[1], tables[1], self._on_gcp())
+        aws = AwsSide(settings, names, stores[0], tables[0], self._on_aws())
+        sides: dict[Site, AwsSide | GoogleSide] = {
+            Site.AWS: aws,
+            Site.GCP: google,
+        }
         artifacts = ArtifactReplication(
             "artifacts",
             ArtifactReplicationArgs(
@@ -107,6 +135,13 @@ class Builder:
                 google_store=stores[1],
                 third_copy_keys=settings.third_copy_keys,
                 shared=shared,
+                keys=keys,
+                golden={
+                    site: pulumi.Output.concat(settings.public_scheme.value, "://", side.address, GOLDEN_PATH)
+                    for site, side in sides.items()
+                },
+                hostname=settings.hostname,
+                retention=settings.retention,
             ),
             after_pool,
         )
@@ -122,12 +157,6 @@ class Builder:
             ),
             after_pool,
         )
-        google = GoogleSide(settings, names, stores[1], tables[1], self._on_gcp())
-        aws = AwsSide(settings, names, stores[0], tables[0], self._on_aws())
-        sides: dict[Site, AwsSide | GoogleSide] = {
-            Site.AWS: aws,
-            Site.GCP: google,
-        }
         google_features = GoogleFeatureReplication(
             "google-features",
             GoogleFeatureReplicationArgs(
@@ -147,7 +176,9 @@ class Builder:
         bridge = options.bridge(settings, names, shared, after_pool)
         user_data = options.user_data(settings, names, shared, aws.network, google.subnet, after_pool)
         parts = self._serve(sides)
-        return System(settings, self._topology, names, parts, artifacts, features, google_features, bridge, user_data)
+        return System(
+            settings, self._topology, names, parts, artifacts, keys, features, google_features, bridge, user_data
+        )
 
     def _serve(self, sides: Mapping[Site, AwsSide | GoogleSide]) -> Mapping[Site, SiteParts]:
         """Make fleets and front door in the order of a shift."""
@@ -194,7 +225,10 @@ class Builder:
             AwsArtifactStore(
                 "artifacts-aws",
                 AwsArtifactStoreArgs(
-                    bucket=names.artifact_bucket(Site.AWS), events=queues.events, protect=settings.protect_data
+                    bucket=names.artifact_bucket(Site.AWS),
+                    events=queues.events,
+                    inbox=queues.inbox,
+                    protect=settings.protect_data,
                 ),
                 self._on_aws(),
             ),
@@ -204,6 +238,7 @@ class Builder:
                     bucket=names.artifact_bucket(Site.GCP),
                     location=settings.sites.gcp.region,
                     events=queues.arrivals,
+                    inbox=queues.drops,
                     protect=settings.protect_data,
                 ),
                 self._on_gcp(),

@@ -202,6 +202,13 @@ class ThirdCopyKeys(_Part):
     ]
 
 
+class Retention(_Part):
+    """Which versions of a model stay whatever else; without it nothing is ever deleted."""
+
+    keep_versions: int = Field(ge=1, le=100_000, description="1 to 100000 versions")
+    keep_days: int = Field(ge=1, le=100_000, description="1 to 100000 days")
+
+
 class Settings(_Part):
     """A stack's whole config."""
 
@@ -226,6 +233,10 @@ class Settings(_Part):
     redelivery_seconds: int = Field(ge=0, le=3600, description="0 to 3600 seconds")
     function_dependencies: FunctionDependencies
     third_copy_keys: ThirdCopyKeys | None = None
+    signing_key_generations: int = Field(
+        default=1, ge=1, le=20, description="1 to 20 keys of each site, the last one signs"
+    )
+    retention: Retention | None = None
     user_data: bool = Field(default=False, description="true or false")
     bridge: bool = Field(default=False, description="true or false")
 

@@ -2,6 +2,9 @@
 
 from enum import StrEnum
 
+# A KMS key that is made on the emulator with this tag has the tag's value as its id (local/ground/moto.py).
+KEY_ID_TAG = "lifeboat-key-id"
+
 
 class Cloud(StrEnum):
     """A provider whose control plane, data and processes the ground holds apart from the others'."""

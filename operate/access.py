@@ -5,7 +5,16 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from functions.settings import ARTIFACT_BUCKETS, FEATURE_TABLES, SITE, USER_DATABASES, Site, read
+from functions.settings import (
+    ARTIFACT_BUCKETS,
+    FEATURE_TABLES,
+    SIGNING_KEY,
+    SIGNING_KEYS,
+    SITE,
+    USER_DATABASES,
+    Site,
+    read,
+)
 from functions.stores.clients import Clients
 from local.paths import ROOT
 from operate.errors import LifeboatError
@@ -38,6 +47,8 @@ def clients(outputs: Mapping[str, Any], environment: Mapping[str, str]) -> Clien
             SITE: Site.AWS,
             ARTIFACT_BUCKETS: json.dumps({site: sites[site]["artifactBucket"] for site in Site}),
             FEATURE_TABLES: json.dumps({site: sites[site]["featureTable"] for site in Site}),
+            SIGNING_KEY: json.dumps(outputs["signing"]["keys"]),
+            SIGNING_KEYS: outputs["signing"]["public"],
         }
     )
     return Clients(settings, environment)

@@ -31,6 +31,7 @@ def publish_folder(
         model,
         clients.objects(at),
         site=at,
+        authority=clients.authority(at),
         parent=parent,
         alias=alias,
         clock_ms=lambda: time.time_ns() // 1_000_000,

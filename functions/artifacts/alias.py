@@ -3,9 +3,25 @@
 from collections.abc import Callable
 from enum import StrEnum
 
-from functions.artifacts.documents import JSON, Alias, encode, find
-from functions.artifacts.errors import AliasConflictError, ManifestError, StaleEpochError, VersionNotReadyError
-from functions.artifacts.paths import alias_key, check_name, check_version, manifest_key, receipt_key
+from functions.artifacts.documents import JSON, Alias, Verdict, encode, find
+from functions.artifacts.errors import (
+    AliasConflictError,
+    ManifestError,
+    RetiredError,
+    StaleEpochError,
+    UnfitError,
+    VersionNotReadyError,
+)
+from functions.artifacts.paths import (
+    alias_key,
+    check_name,
+    check_version,
+    is_version,
+    manifest_key,
+    receipt_key,
+    tombstone_key,
+    verdict_key,
+)
 from functions.features.version import stamp
 from functions.settings import Site
 from functions.stores.errors import ConflictError, NotFoundError, PreconditionFailedError
@@ -29,6 +45,18 @@ def current(store: ObjectStore, model: str, alias: str) -> Alias | None:
     return found[0] if found else None
 
 
+def resolve(store: ObjectStore, model: str, name: str) -> str:
+    """Return the version that a version's own name or an alias of this site means; ManifestError if it means none."""
+    if is_version(name):
+        return name
+    found = current(store, model, name)
+    if found is None:
+        raise ManifestError(
+            f"{name!r} is neither a version, 64 hexadecimal digits, nor an alias of {model} on this site"
+        )
+    return found.version
+
+
 def move(
     store: ObjectStore,
     model: str,
@@ -41,7 +69,8 @@ def move(
 ) -> Alias:
     """Point an alias at a version of this site and return it; an alias that points there already is left alone.
 
-    Raises ManifestError if the version is not here, StaleEpochError if the alias belongs to a newer epoch,
+    Raises ManifestError if the version is not here, UnfitError if it did not pass validation, VersionNotReadyError if nobody
+    has validated it, RetiredError if it is on its way out, StaleEpochError if the alias belongs to a newer epoch,
     AliasConflictError if another writer moved it in the same moment.
     """
     key = alias_key(check_name(model, "model"), check_name(alias, "alias"))
@@ -51,6 +80,7 @@ def move(
         raise ManifestError(
             f"alias {alias} of {model}: version {version} is not on this site; publish it first"
         ) from error
+    _demand_fit(store, model, version)
     found = find(store, key, Alias)
     before = found[0] if found else None
     if before and before.epoch > epoch:
@@ -107,6 +137,22 @@ def carry(here: ObjectStore, there: ObjectStore, model: str, alias: str, site: S
             continue
         return Moved.APPLIED
     raise AliasConflictError(f"alias {alias} of {model}: {_ROUNDS} rounds lost to other writers; it is tried again")
+
+
+def _demand_fit(store: ObjectStore, model: str, version: str) -> None:
+    try:
+        store.head(tombstone_key(model, version))
+    except NotFoundError:
+        pass
+    else:
+        raise RetiredError(f"{model} {version} has a tombstone and will be deleted; point to another version")
+    found = find(store, verdict_key(model, version), Verdict)
+    if found is None:
+        raise VersionNotReadyError(
+            f"{model} {version} was not validated on this site yet; publish it again to have that done"
+        )
+    if not found[0].passed:
+        raise UnfitError(f"{model} {version} is kept, but no alias may point to it: {found[0].reason}")
 
 
 def _swap(store: ObjectStore, key: str, alias: Alias, token: str | None) -> None:

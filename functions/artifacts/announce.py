@@ -8,6 +8,7 @@ from functions.artifacts.encode import Planned, exists, plan_version
 from functions.artifacts.errors import VersionNotReadyError
 from functions.artifacts.paths import parse_key, receipt_key
 from functions.artifacts.plan import ProveJob, ThirdJob
+from functions.artifacts.sign import Trust
 from functions.settings import Site
 from functions.stores.errors import NotFoundError
 from functions.stores.protocols import Message, MessageQueue, ObjectStore
@@ -27,6 +28,7 @@ class Announcer:
     jobs: MessageQueue
     rebuilds: MessageQueue
     chunk_bytes: int
+    trust: Trust
     third: bool = False
 
     def run(self, key: str) -> None:
@@ -63,6 +65,7 @@ class Announcer:
             version,
             site=self.site,
             chunk_bytes=self.chunk_bytes,
+            trust=self.trust,
             third=self.third,
         )
         if outcome is Planned.ECHO and not exists(self.here, receipt_key(model, version)):

@@ -9,7 +9,7 @@ from typing import Protocol
 from blake3 import blake3
 
 from functions.settings import MEBIBYTE
-from functions.stores.checksums import crc32c
+from functions.stores.checksums import crc32c, crc64nvme
 from functions.stores.protocols import ObjectStore
 
 # Large enough that a ranged read is not all latency, small enough that a reader holds little.
@@ -35,18 +35,19 @@ class Digests:
     sha256: str
     blake3: str
     crc32c: int
+    crc64nvme: int
     tensors: Sequence[str]
 
 
 def digest(blocks: Iterable[bytes], tensors: Sequence[Span] = ()) -> Digests:
     """Return the digests of the joined blocks, and of each tensor in them; tensors in the order of their bytes."""
-    sha256, whole, crc, size = hashlib.sha256(), blake3(), 0, 0
+    sha256, whole, crc, crc64, size = hashlib.sha256(), blake3(), 0, 0, 0
     done: list[str] = []
     current = blake3()
     for block in blocks:
         sha256.update(block)
         whole.update(block)
-        crc = crc32c(block, crc)
+        crc, crc64 = crc32c(block, crc), crc64nvme(block, crc64)
         view, end = memoryview(block), size + len(block)
         while len(done) < len(tensors) and tensors[len(done)].start <= end:
             tensor = tensors[len(done)]
@@ -58,7 +59,7 @@ def digest(blocks: Iterable[bytes], tensors: Sequence[Span] = ()) -> Digests:
         size = end
     # Empty tensors at the very end of an empty file.
     done += [blake3().hexdigest()] * (len(tensors) - len(done))
-    return Digests(size, sha256.hexdigest(), whole.hexdigest(), crc, done)
+    return Digests(size, sha256.hexdigest(), whole.hexdigest(), crc, crc64, done)
 
 
 def object_blocks(store: ObjectStore, key: str, size: int) -> Iterator[bytes]:

@@ -65,6 +65,35 @@ class Receipt(_Document):
     seconds: Annotated[float, Field(ge=0)]
 
 
+class Check(BaseModel):
+    """One thing looked at; `passed` is None if it could not be looked at and is no reason to refuse."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: Annotated[str, Field(max_length=32)]
+    passed: bool | None
+    detail: Annotated[str, Field(max_length=2_000)] = ""
+
+
+class Verdict(_Document):
+    """Whether an alias of this site may point to a version, and what was looked at."""
+
+    site: _Site
+    passed: bool
+    checks: Annotated[list[Check], Field(max_length=20)]
+    judged_ms: _Count
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, empty if it did not."""
+        return "; ".join(f"{check.name}: {check.detail}" for check in self.checks if check.passed is False)
+
+    @property
+    def unasked(self) -> bool:
+        """Whether something could not be looked at."""
+        return any(check.passed is None for check in self.checks)
+
+
 def encode(document: _Document) -> bytes:
     """Return the document's bytes."""
     return document.model_dump_json().encode()

@@ -28,6 +28,7 @@ from functions.artifacts.paths import (
     pending_key,
 )
 from functions.artifacts.plan import EncodeJob, Piece, ThirdJob
+from functions.artifacts.sign import Trust
 from functions.settings import Site
 from functions.stores.errors import NotFoundError, PreconditionFailedError, StoreRefusedError
 from functions.stores.protocols import Message, MessageQueue, ObjectStore
@@ -63,6 +64,7 @@ def plan_version(
     *,
     site: Site,
     chunk_bytes: int,
+    trust: Trust,
     third: bool = False,
 ) -> tuple[Planned, int]:
     """Turn a manifest of this site into jobs on the queue; returns what was done and the number of jobs.
@@ -70,10 +72,11 @@ def plan_version(
     `third`: into jobs for the third copy too.
 
     A version that came from the other site is not sent back, one that the other site shows is not sent again. The manifest goes
-    ahead as pending, so the far side knows what it waits for. Repeating it repeats jobs, which their names make harmless.
+    ahead as pending, so the far side knows what it waits for. Repeating it repeats jobs, which their names make harmless. Raises
+    ManifestError or SignatureError for a manifest that this site did not write: it goes nowhere.
     """
     data, _ = here.get(manifest_key(model, version), manifests.MOST_MANIFEST_BYTES)
-    manifest = manifests.decode(data, model, version)
+    manifest = manifests.trusted(data, model, version, trust)
     if manifest.origin is not site:
         return Planned.ECHO, 0
     if exists(there, manifest_key(model, version)):

@@ -23,6 +23,22 @@ class VerificationError(PermanentError):
     """Bytes at rest do not have the checksum that the manifest names."""
 
 
+class SignatureError(PermanentError):
+    """A statement is not signed by the site that it says it comes from, or a key is not one that can sign."""
+
+
+class ChainError(PermanentError):
+    """A model's history has a gap or a fork: a version was taken out, changed, or put in out of its order."""
+
+
+class UnfitError(PermanentError):
+    """A version did not pass validation; it is kept with the reason, and no alias will point to it."""
+
+
+class RetiredError(PermanentError):
+    """A version carries a tombstone: it is on its way out, and nothing may point to it or build on it any more."""
+
+
 class StaleEpochError(PermanentError):
     """An alias belongs to a newer epoch than the writer's: the writer's site is no longer the one to move it."""
 
@@ -37,3 +53,7 @@ class BaseMissingError(TransientError):
 
 class VersionNotReadyError(NotReadyError):
     """The other site has not proven this version yet."""
+
+
+class BusyError(TransientError):
+    """Other writers took every turn to publish this model; publish again."""

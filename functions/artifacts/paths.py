@@ -28,6 +28,11 @@ def check_version(version: str) -> str:
     return version
 
 
+def is_version(name: str) -> bool:
+    """Return whether a name is that of a version: a root in hexadecimal."""
+    return _DIGEST.fullmatch(name) is not None
+
+
 def check_path(path: str) -> str:
     """Return a file's path if it means the same harmless thing to every store, loader and file system.
 
@@ -61,6 +66,41 @@ def manifests_prefix(model: str = "") -> str:
 def aliases_prefix(model: str = "") -> str:
     """Below which the aliases of a model, or of all models, stand."""
     return f"aliases/{model}/" if model else "aliases/"
+
+
+def tombstone_key(model: str, version: str) -> str:
+    """Where a version's tombstone stands; it outlives all else of the version."""
+    return f"tombstones/{model}/{version}.json"
+
+
+def tombstones_prefix(model: str = "") -> str:
+    """Below which the tombstones of a model, or of all models, stand."""
+    return f"tombstones/{model}/" if model else "tombstones/"
+
+
+def chain_prefix(model: str, site: str) -> str:
+    """Below which a site's statements about a model stand in their order."""
+    return f"chain/{model}/{site}/"
+
+
+def chain_key(model: str, site: str, sequence: int) -> str:
+    """Where the statement of that number stands: whoever creates this object has taken the turn."""
+    return f"{chain_prefix(model, site)}{sequence:010d}.json"
+
+
+def verdict_key(model: str, version: str) -> str:
+    """Where a site says whether a version may be pointed to, and why not."""
+    return f"verdicts/{model}/{version}.json"
+
+
+def inbox_prefix(model: str) -> str:
+    """Below which tools that can only copy files leave those of a model's next version."""
+    return f"inbox/{model}/"
+
+
+def audit_key(site: str, day: str) -> str:
+    """Where a site says, signed, what it found when it read versions back on a day, written 2026-11-24."""
+    return f"audits/{site}/{day}.json"
 
 
 def pending_key(model: str, version: str) -> str:

@@ -1,4 +1,4 @@
-"""Publish a folder as a version of a model: hash it, upload what is missing, show the manifest, move the alias.
+"""Publish a folder as a version of a model: hash it, upload what is missing, show the manifest, judge it, move the alias.
 
 The manifest is written last and only if absent, so a publish that dies is invisible, and one that is repeated finishes the rest.
 """
@@ -11,16 +11,15 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from functions.artifacts import alias as aliases
-from functions.artifacts import manifest as manifests
-from functions.artifacts.digest import BLOCK_BYTES, digest
-from functions.artifacts.documents import JSON, Alias
-from functions.artifacts.encode import exists, put_if_absent
+from functions.artifacts.digest import BLOCK_BYTES, Digests, digest
+from functions.artifacts.documents import Alias, Verdict
 from functions.artifacts.errors import ManifestError, VerificationError
-from functions.artifacts.manifest import FileEntry, Manifest, TensorEntry
-from functions.artifacts.paths import check_name, check_path, check_version, file_key, manifest_key
-from functions.artifacts.root import root
-from functions.artifacts.safetensors import SUFFIX, tensors
+from functions.artifacts.golden import Golden
+from functions.artifacts.manifest import FileEntry, TensorEntry
+from functions.artifacts.paths import check_path, file_key
+from functions.artifacts.record import Recorder, Wish
+from functions.artifacts.safetensors import SUFFIX, TensorSpan, tensors
+from functions.artifacts.sign import Authority
 from functions.settings import Site
 from functions.stores.errors import NotFoundError, PreconditionFailedError
 from functions.stores.protocols import ObjectStore
@@ -44,6 +43,7 @@ class Published:
     bytes_raw: int
     bytes_sent: int
     alias: Alias | None
+    verdict: Verdict
 
 
 def publish(
@@ -52,10 +52,12 @@ def publish(
     store: ObjectStore,
     *,
     site: Site,
+    authority: Authority,
     parent: str | None = None,
     alias: str | None = None,
     lineage: Mapping[str, Any] | None = None,
     epoch: int = 0,
+    golden: Golden | None = None,
     clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     progress: Progress = lambda done, total: None,
 ) -> Published:
@@ -63,34 +65,21 @@ def publish(
 
     `parent` is the version that this one was trained from, `lineage` says how (data, code revision, metrics). `progress` is told
     bytes done and bytes in all while files go up, from several threads. Raises ManifestError for a folder, name or parent that
-    can't be, SafetensorsError for a malformed model file, VerificationError if a file changed under our hands, alias errors of
-    `artifacts.alias.move`.
+    can't be, SafetensorsError for a malformed model file, VerificationError if a file changed under our hands, errors of
+    `artifacts.record.Recorder.run`.
     """
-    check_name(model, "model")
-    if parent is not None and not exists(store, manifest_key(model, check_version(parent))):
-        raise ManifestError(
-            f"parent {parent} of {model} is not on site {site}; publish it first or leave the parent out"
-        )
+    recorder = Recorder(store, site, authority, clock_ms, golden)
+    wish = Wish(model, parent, alias, lineage, epoch)
+    recorder.check(wish)
     paths = dict(_files(folder))
     if not paths:
         raise ManifestError(f"folder {folder} holds no files; name the folder of the model itself")
     with ThreadPoolExecutor(_HASHERS) as pool:
         files = list(pool.map(lambda name: describe(paths[name], name), paths))
-    version = root(files)
+    version = recorder.check_version(wish, files)
     sent = _upload(store, model, version, files, paths, progress)
-    manifest = Manifest(
-        model=model,
-        version=version,
-        parent=parent,
-        origin=site,
-        epoch=epoch,
-        created_ms=clock_ms(),
-        lineage=dict(lineage or {}),
-        files=files,
-    )
-    created = put_if_absent(store, manifest_key(model, version), manifests.encode(manifest), JSON)
-    moved = aliases.move(store, model, alias, version, epoch=epoch, site=site, clock_ms=clock_ms) if alias else None
-    return Published(model, version, created, len(files), manifest.bytes_raw, sent, moved)
+    done = recorder.run(wish, files)
+    return Published(model, version, done.created, len(files), done.manifest.bytes_raw, sent, done.alias, done.verdict)
 
 
 def describe(path: Path, name: str) -> FileEntry:
@@ -107,12 +96,18 @@ def describe(path: Path, name: str) -> FileEntry:
         found = digest(iter(lambda: file.read(BLOCK_BYTES), b""), spans)
     if found.size != size:
         raise VerificationError(f"file {name!r} changed while it was read; publish again when nothing writes to it")
+    return file_entry(name, found, spans)
+
+
+def file_entry(name: str, found: Digests, spans: list[TensorSpan]) -> FileEntry:
+    """Return the manifest's entry of a file with these digests and tensors."""
     return FileEntry(
         path=name,
-        size=size,
+        size=found.size,
         sha256=found.sha256,
         blake3=found.blake3,
         crc32c=found.crc32c,
+        crc64nvme=f"{found.crc64nvme:016x}",
         tensors=[
             TensorEntry(
                 name=span.name, dtype=span.dtype, shape=list(span.shape), start=span.start, end=span.end, blake3=value

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from blake3 import blake3
 
 from functions.artifacts import manifest as manifests
-from functions.artifacts import plan
+from functions.artifacts import plan, signature
 from functions.artifacts.alias import carry
 from functions.artifacts.codec import Form, decode
 from functions.artifacts.digest import Digests, digest, object_blocks
@@ -24,6 +24,7 @@ from functions.artifacts.errors import (
     BaseMissingError,
     ManifestError,
     PackError,
+    SignatureError,
     VerificationError,
     VersionNotReadyError,
 )
@@ -46,6 +47,7 @@ from functions.artifacts.paths import (
     transfer_key,
 )
 from functions.artifacts.plan import EncodeJob, Part, RebuildJob
+from functions.artifacts.sign import Trust
 from functions.settings import Site
 from functions.stores.errors import NotFoundError, PreconditionFailedError, StoreError, StoreRefusedError
 from functions.stores.protocols import Message, MessageQueue, ObjectInfo, ObjectStore
@@ -86,12 +88,13 @@ class Rebuilder:
     origin: ObjectStore
     asks: MessageQueue
     clock_ms: Callable[[], int]
+    trust: Trust
 
     def run(self, job: RebuildJob) -> Rebuilt:
         """Bring in one pack and finish whatever has become possible.
 
-        Raises PackError or VerificationError for bytes that no retry can mend, VersionNotReadyError if the planner's manifest
-        is not there yet.
+        Raises PackError or VerificationError for bytes that no retry can mend, SignatureError for a version that its origin did
+        not sign, VersionNotReadyError if the planner's manifest is not there yet.
         """
         if exists(self.store, manifest_key(job.model, job.version)):
             self._clean(job.model, job.version, job.chunk_bytes, also=job.pack)
@@ -132,7 +135,12 @@ class Rebuilder:
             data, _ = self.store.get(pending_key(model, version), manifests.MOST_MANIFEST_BYTES)
         except NotFoundError as error:
             raise VersionNotReadyError(f"{model} {version}: its pending manifest is not here yet") from error
-        return _Pending(manifests.decode(data, model, version), data)
+        try:
+            return _Pending(manifests.trusted(data, model, version, self.trust), data)
+        except (ManifestError, SignatureError):
+            # It makes room for the real one, which the sender's sweeper brings again.
+            self.store.delete(pending_key(model, version))
+            raise
 
     def _bring_in(self, job: RebuildJob, manifest: Manifest, batch: list[Part]) -> int:
         """Write the parts that a pack holds; returns the bytes of the pack."""
@@ -303,6 +311,7 @@ class Rebuilder:
             seconds=max(0, now_ms - started_ms) / 1000,
         )
         put_if_absent(self.store, transfer_key(manifest.model, manifest.version), encode(transfer), JSON)
+        signature.write(self.store, manifest)
         put_if_absent(self.store, manifest_key(manifest.model, manifest.version), pending.data, JSON)
         put_if_absent(self.store, receipt_key(manifest.model, manifest.version), encode(receipt), JSON)
         carry_waiting(self.origin, self.store, manifest.model, self.site.peer)

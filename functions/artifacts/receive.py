@@ -42,6 +42,8 @@ class Receiver:
 
     def _prove(self, job: ProveJob) -> Rebuilt:
         parts = self.rebuilder
-        receipt = verify(parts.store, job.model, job.version, site=parts.site, clock_ms=parts.clock_ms)
+        receipt = verify(
+            parts.store, job.model, job.version, site=parts.site, trust=parts.trust, clock_ms=parts.clock_ms
+        )
         carry_waiting(parts.origin, parts.store, job.model, parts.site.peer)
         return Rebuilt(True, receipt.bytes_raw, 0)

@@ -9,10 +9,14 @@ from functools import lru_cache
 
 from functions import telemetry
 from functions.artifacts.announce import Announcer
+from functions.artifacts.audit import Audited, Auditor
 from functions.artifacts.encode import Encoder
+from functions.artifacts.golden import Golden, ask
+from functions.artifacts.inbox import Inbox
 from functions.artifacts.plan import ThirdJob, decode_sending_job
 from functions.artifacts.rebuild import Rebuilder
 from functions.artifacts.receive import Receiver
+from functions.artifacts.record import Recorder
 from functions.artifacts.sweep import DAY_MS, SWEEP_MS, Sweeper, Swept
 from functions.artifacts.third import ThirdCopier
 from functions.artifacts.transfer import Pace, PatientObjects
@@ -35,6 +39,7 @@ def announcer(found: Settings, clients: Clients) -> Announcer:
         jobs=clients.artifact_jobs(found.site),
         rebuilds=clients.artifact_rebuilds(found.site),
         chunk_bytes=found.chunk_bytes,
+        trust=clients.trust,
         third=found.third_bucket is not None,
     )
 
@@ -65,7 +70,9 @@ def sender(found: Settings, clients: Clients) -> Handle:
     def copy(job: ThirdJob, started: float) -> None:
         if clients.third is None:
             raise SettingsError("there is no third copy to bring a version to; name its bucket in the environment")
-        done = ThirdCopier(PatientObjects(clients.objects(found.site)), clients.third, THIRD_PART_BYTES).run(job)
+        done = ThirdCopier(
+            PatientObjects(clients.objects(found.site)), clients.third, THIRD_PART_BYTES, clients.trust
+        ).run(job)
         telemetry.emit(
             found.metrics_namespace,
             {"site": found.site, "path": "artifacts", "step": "third"},
@@ -89,6 +96,7 @@ def receiver(found: Settings, clients: Clients, clock_ms: Callable[[], int]) -> 
             origin=clients.objects(found.site.peer),
             asks=clients.artifact_jobs(found.site.peer),
             clock_ms=clock_ms,
+            trust=clients.trust,
         )
     )
 
@@ -119,6 +127,7 @@ def sweep(found: Settings, clients: Clients, clock_ms: Callable[[], int]) -> Swe
         rebuilds=clients.artifact_rebuilds(found.site),
         chunk_bytes=found.chunk_bytes,
         clock_ms=clock_ms,
+        trust=clients.trust,
         third=clients.third,
     ).run(deep=now_ms % DAY_MS < SWEEP_MS)
     telemetry.emit(
@@ -137,9 +146,50 @@ def sweep(found: Settings, clients: Clients, clock_ms: Callable[[], int]) -> Swe
     return swept
 
 
+def inbox(found: Settings, clients: Clients, clock_ms: Callable[[], int]) -> Inbox:
+    """Return what makes versions of files that were left in this site's inbox."""
+    store = PatientObjects(clients.objects(found.site))
+    return Inbox(
+        store,
+        Recorder(store, found.site, clients.authority(found.site), clock_ms, golden(found)),
+    )
+
+
+def golden(found: Settings) -> Golden | None:
+    """Return the hook that asks this site's service, None where there is none to ask."""
+    return ask(found.golden_url, found.hostname, found.site) if found.golden_url else None
+
+
+def audit(found: Settings, clients: Clients, clock_ms: Callable[[], int], ending: Callable[[], bool]) -> Audited:
+    """Look at this site's versions once, as its daily clock asks for it."""
+    began_ms = clock_ms()
+    done = Auditor(
+        site=found.site,
+        here=PatientObjects(clients.objects(found.site)),
+        there=PatientObjects(clients.objects(found.site.peer)),
+        authority=clients.authority(found.site),
+        rule=found.retention,
+        clock_ms=clock_ms,
+        third=clients.third,
+    ).run(ending)
+    telemetry.emit(
+        found.metrics_namespace,
+        {"site": found.site, "path": "artifacts", "step": "audit"},
+        {
+            "versions": (done.versions, "Count"),
+            "read": (done.read, "Count"),
+            "bytes_read": (done.bytes_read, "Bytes"),
+            "mismatches": (done.mismatches, "Count"),
+            "retired": (done.retired, "Count"),
+            "deleted": (done.deleted, "Count"),
+            "seconds": ((clock_ms() - began_ms) / 1000, "Seconds"),
+        },
+    )
+    return done
+
+
 @lru_cache(maxsize=4)
 def _encoder(clients: Clients, here: Site, bytes_per_second: int) -> Encoder:
-
     return Encoder(
         PatientObjects(clients.objects(here)),
         PatientObjects(clients.objects(here.peer), Pace(bytes_per_second)),

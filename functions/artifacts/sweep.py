@@ -13,10 +13,11 @@ from functions.artifacts import plan
 from functions.artifacts.alias import Moved, carry
 from functions.artifacts.documents import Alias, find
 from functions.artifacts.encode import Planned, exists, plan_version, third_messages
-from functions.artifacts.errors import AliasConflictError, ManifestError, VersionNotReadyError
+from functions.artifacts.errors import AliasConflictError, ManifestError, SignatureError, VersionNotReadyError
 from functions.artifacts.manifest import MOST_MANIFEST_BYTES, decode
 from functions.artifacts.paths import aliases_prefix, manifest_key, manifests_prefix, parse_name, pending_key
 from functions.artifacts.plan import ProveJob
+from functions.artifacts.sign import Trust
 from functions.settings import Site
 from functions.stores.errors import NotFoundError, StoreError
 from functions.stores.protocols import Message, MessageQueue, ObjectInfo, ObjectStore
@@ -45,6 +46,7 @@ class Holding:
     receipts: Mapping[Version, int] = field(default_factory=dict)
     transfers: Mapping[Version, int] = field(default_factory=dict)
     pending: Mapping[Version, int] = field(default_factory=dict)
+    tombstones: Mapping[Version, int] = field(default_factory=dict)
     aliases: Mapping[Version, Alias] = field(default_factory=dict)
     packs: Mapping[str, int] = field(default_factory=dict)
     parts: Mapping[str, int] = field(default_factory=dict)
@@ -80,6 +82,9 @@ def compare(home: Holding, away: Holding, now_ms: int) -> Repairs:
         version
         for version, shown_ms in sorted(home.manifests.items())
         if version not in away.manifests
+        # What one site has deleted already is not brought back while the other still has it.
+        and version not in home.tombstones
+        and version not in away.tombstones
         and now_ms - max(shown_ms, away.pending.get(version, 0), moved.get(version[1], 0)) > QUIET_MS
     ]
     prove = [
@@ -100,7 +105,9 @@ def third_missing(home: Holding, third: Mapping[Version, int], now_ms: int) -> l
     return [
         version
         for version, shown_ms in sorted(home.manifests.items())
-        if version not in third and now_ms - shown_ms > (4 * QUIET_MS if version in home.transfers else QUIET_MS)
+        if version not in third
+        and version not in home.tombstones
+        and now_ms - shown_ms > (4 * QUIET_MS if version in home.transfers else QUIET_MS)
     ]
 
 
@@ -167,6 +174,7 @@ class Sweeper:
     rebuilds: MessageQueue
     chunk_bytes: int
     clock_ms: Callable[[], int]
+    trust: Trust
     third: ObjectStore | None = None
 
     def run(self, deep: bool = False) -> Swept:
@@ -214,9 +222,16 @@ class Sweeper:
         for model, version in versions:
             try:
                 outcome, _ = plan_version(
-                    self.here, self.there, self.jobs, model, version, site=self.site, chunk_bytes=self.chunk_bytes
+                    self.here,
+                    self.there,
+                    self.jobs,
+                    model,
+                    version,
+                    site=self.site,
+                    chunk_bytes=self.chunk_bytes,
+                    trust=self.trust,
                 )
-            except (ManifestError, NotFoundError) as error:
+            except (ManifestError, SignatureError, NotFoundError) as error:
                 # One bad version must not keep the others from being looked after.
                 LOGGER.error("version left out", extra={"model": model, "version": version, "reason": str(error)})
                 left += 1
@@ -250,6 +265,7 @@ def read(store: ObjectStore, deep: bool) -> Holding:
         receipts=_documents(store.list("receipts/")),
         transfers=_documents(store.list("transfers/")),
         pending=_documents(store.list("pending/")),
+        tombstones=_documents(store.list("tombstones/")),
         aliases=aliases,
         packs=_times(store.list("packs/")),
         parts=_times(store.list("parts/")),

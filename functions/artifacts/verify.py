@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 from functions.artifacts import manifest as manifests
+from functions.artifacts import signature
 from functions.artifacts.documents import JSON, Receipt, Transfer, encode, find
 from functions.artifacts.errors import VerificationError
 from functions.artifacts.paths import file_key, manifest_key, receipt_key, transfer_key
 from functions.artifacts.rebuild import check_file
+from functions.artifacts.sign import Trust
 from functions.settings import Site
 from functions.stores.errors import NotFoundError
 from functions.stores.protocols import ObjectStore
@@ -18,25 +20,28 @@ def verify(
     version: str,
     *,
     site: Site,
+    trust: Trust,
     clock_ms: Callable[[], int],
     again: bool = False,
 ) -> Receipt:
     """Return the receipt of a version, made now if there is none or if asked to look `again`.
 
-    Raises VerificationError for the first file that is missing or differs, NotFoundError for a version that is not here.
+    Raises SignatureError for a manifest that its origin did not sign, VerificationError for the first file that is missing or
+    differs, NotFoundError for a version that is not here.
     """
     key = receipt_key(model, version)
     if not again and (known := find(store, key, Receipt)):
         return known[0]
     started_ms = clock_ms()
     data, _ = store.get(manifest_key(model, version), manifests.MOST_MANIFEST_BYTES)
-    manifest = manifests.decode(data, model, version)
+    manifest = manifests.trusted(data, model, version, trust)
     for file in manifest.files:
         try:
             info = store.head(file_key(model, version, file.path))
         except NotFoundError as error:
             raise VerificationError(f"{model} {version} file {file.path!r} is missing on site {site}") from error
         check_file(store, manifest, file, info)
+    signature.write(store, manifest)
     transfer = find(store, transfer_key(model, version), Transfer)
     finished_ms = clock_ms()
     receipt = Receipt(

@@ -17,16 +17,6 @@ def crc64nvme(data: bytes, previous: int = 0) -> int:
     return int(checksums.crc64nvme(data, previous))
 
 
-def combine_crc32c(first: int, second: int, second_bytes: int) -> int:
-    """Return the CRC32C of two runs of bytes joined, from those of each; the second is `second_bytes` long."""
-    return int(checksums.combine_crc32c(first, second, second_bytes))
-
-
-def combine_crc64nvme(first: int, second: int, second_bytes: int) -> int:
-    """Return the CRC64NVME of two runs of bytes joined, from those of each; the second is `second_bytes` long."""
-    return int(checksums.combine_crc64nvme(first, second, second_bytes))
-
-
 def encode_crc64nvme(value: int) -> str:
     """Return the value as S3 and R2 write it: base64 of eight bytes, most significant first."""
     return base64.b64encode(value.to_bytes(8, "big")).decode()

@@ -10,12 +10,21 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from functions.errors import SettingsError
-from functions.settings import ARTIFACT_BUCKETS, ARTIFACT_QUEUES, FEATURE_TABLES, USER_DATABASES, Settings, Site
+from functions.settings import (
+    ARTIFACT_BUCKETS,
+    ARTIFACT_QUEUES,
+    FEATURE_TABLES,
+    SIGNING_KEY,
+    USER_DATABASES,
+    Settings,
+    Site,
+)
 from functions.stores.protocols import AdoptingRowStore, FeatureTable, MessageQueue, ObjectStore, RowStore
 
 if TYPE_CHECKING:
     import requests
 
+    from functions.artifacts.sign import Authority, Signer, Trust
     from functions.bridge.carriers import BridgeQueue, BridgeTopic
     from functions.features.feast_layout import FeastView
     from functions.features.feast_layout_stores import FeastBigtableRows
@@ -27,6 +36,8 @@ if TYPE_CHECKING:
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _AWS_TOKEN = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 - names a kind of token
+# The name by which Google's own tools are told of another address of an API.
+_KMS_ENDPOINT = "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS"
 _CONNECTIONS = 32
 # DynamoDB answers in milliseconds: a table that does not is away, and a request must not wait for it as for a large object.
 _READ_SECONDS = {"dynamodb": 5}
@@ -65,6 +76,31 @@ class Clients:
         from functions.stores.third import open_third
 
         return open_third(bucket, self._environment, self.aws, lambda: self._google_session)
+
+    @cached_property
+    def trust(self) -> "Trust":
+        """The public keys of both sites."""
+        from functions.artifacts.sign import Trust
+
+        return Trust.of(self._settings.signing_keys)
+
+    def authority(self, site: Site) -> "Authority":
+        """Return what makes statements for a site: the signing key that the settings name, and both sites' public ones."""
+        from functions.artifacts.sign import Authority
+
+        key = self._settings.signing_key.get(site)
+        if not key:
+            raise SettingsError(f"{SIGNING_KEY} names no key of site {site}; add it to the environment")
+        return Authority(self.signer_of(site, key), self.trust)
+
+    def signer_of(self, site: Site, key: str) -> "Signer":
+        """Return a site's signing key: the alias of a key of AWS KMS, or the full name of a key version of Cloud KMS."""
+        from functions.stores.kms import AwsKmsSigner, GoogleKmsSigner
+
+        if site is Site.AWS:
+            return AwsKmsSigner(self.aws("kms"), key)
+        endpoint = self._environment.get(_KMS_ENDPOINT) or "https://cloudkms.googleapis.com"
+        return GoogleKmsSigner(self._google_session, endpoint, key)
 
     def rows(self, site: Site) -> RowStore:
         """Return the feature table of `site`."""

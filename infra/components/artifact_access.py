@@ -4,7 +4,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from infra.naming import ALIASES, MANIFESTS, MODELS, PACKS, PARTS, PENDING, RECEIPTS, TRANSFERS
+from infra.naming import (
+    ALIASES,
+    AUDITS,
+    CHAIN,
+    INBOX,
+    MANIFESTS,
+    MODELS,
+    PACKS,
+    PARTS,
+    PENDING,
+    RECEIPTS,
+    TOMBSTONES,
+    TRANSFERS,
+    VERDICTS,
+)
 
 
 class Step(StrEnum):
@@ -14,6 +28,8 @@ class Step(StrEnum):
     ENCODE = "encode"
     REBUILD = "rebuild"
     SWEEP = "sweep"
+    INBOX = "inbox"
+    AUDIT = "audit"
 
 
 class Queue(StrEnum):
@@ -46,6 +62,13 @@ class Duties:
     sends_away: Sequence[Queue] = ()
     # Opens the third copy, and so reads its access key.
     third: bool = False
+    # Makes statements, and so uses its site's signing key.
+    signs: bool = False
+
+    @property
+    def crosses(self) -> bool:
+        """Whether the step has any business with the other cloud, and so an identity there."""
+        return bool(self.away.reads or self.away.writes or self.away.lists or self.sends_away)
 
 
 DUTIES: Mapping[Step, Duties] = {
@@ -74,5 +97,24 @@ DUTIES: Mapping[Step, Duties] = {
         away=Access(reads=(MANIFESTS, RECEIPTS), writes=(ALIASES, PENDING)),
         sends_home=(Queue.JOBS, Queue.REBUILDS),
         third=True,
+    ),
+    Step.INBOX: Duties(
+        home=Access(
+            reads=(TOMBSTONES,),
+            writes=(INBOX, MODELS, MANIFESTS, CHAIN, VERDICTS, ALIASES),
+            deletes=(INBOX, MODELS),
+        ),
+        away=Access(lists=False),
+        signs=True,
+    ),
+    Step.AUDIT: Duties(
+        home=Access(
+            reads=(ALIASES,),
+            writes=(MODELS, MANIFESTS, RECEIPTS, TRANSFERS, VERDICTS, CHAIN, TOMBSTONES, AUDITS),
+            deletes=(MODELS, MANIFESTS, RECEIPTS, TRANSFERS, VERDICTS),
+        ),
+        away=Access(reads=(MODELS, MANIFESTS, ALIASES, RECEIPTS), writes=(TOMBSTONES,)),
+        third=True,
+        signs=True,
     ),
 }

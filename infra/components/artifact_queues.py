@@ -1,5 +1,7 @@
 """The queues of the artifact path, the same on both sites: what happened in the bucket, batches to send, packs received.
 
+What arrives in an inbox has a queue of its own: a model that takes minutes to read must not hold up the others' aliases.
+
 They stand apart from the functions because the stores need them to send their events.
 """
 
@@ -18,6 +20,8 @@ PLAN_SECONDS = 60
 ENCODE_SECONDS = 300
 # A file of more than one part is read back whole before it shows: 50 GB at the 60 MB/s that a function can count on.
 REBUILD_SECONDS = 900
+# What lies in an inbox is read once from front to back: 50 GB at 60 MB/s.
+INBOX_SECONDS = 900
 # Deliveries before a message is dead. An alias that comes ahead of its version waits by being delivered again.
 MAX_RECEIVES = 50
 
@@ -33,6 +37,17 @@ class ArtifactQueues(pulumi.ComponentResource):
             AwsQueueArgs(
                 queue=names.named("artifact-events"),
                 visibility_seconds=shared.visibility_seconds(PLAN_SECONDS),
+                max_receives=MAX_RECEIVES,
+                account=names.aws_account,
+                bucket=names.artifact_bucket(Site.AWS),
+            ),
+            child,
+        )
+        self.inbox = AwsQueue(
+            f"{name}-inbox",
+            AwsQueueArgs(
+                queue=names.named("artifact-inbox"),
+                visibility_seconds=shared.visibility_seconds(INBOX_SECONDS),
                 max_receives=MAX_RECEIVES,
                 account=names.aws_account,
                 bucket=names.artifact_bucket(Site.AWS),
@@ -56,6 +71,14 @@ class ArtifactQueues(pulumi.ComponentResource):
             f"{name}-arrivals",
             GoogleTopicArgs(
                 topic=names.named("artifact-events"),
+                publishers={"storage": names.service_agent("gs-project-accounts")},
+            ),
+            child,
+        )
+        self.drops = GoogleTopic(
+            f"{name}-drops",
+            GoogleTopicArgs(
+                topic=names.named("artifact-inbox"),
                 publishers={"storage": names.service_agent("gs-project-accounts")},
             ),
             child,

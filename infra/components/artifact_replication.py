@@ -1,7 +1,7 @@
 """Replication of artifacts, both ways alike: manifest event, plan, encode, rebuild, alias.
 
 Event of the bucket -> plan -> jobs -> encode -> packs in the other site's bucket and a message to its queue -> rebuild there ->
-manifest and receipt. Every hop is a queue of the clouds' own, with dead letters. The same three steps stand on both sites, as
+manifest and receipt. Every hop is a queue of the clouds' own, with dead letters. The same steps stand on both sites, as
 Lambda and as Cloud Run functions; what each may touch is one table (artifact_access.py).
 """
 
@@ -14,7 +14,13 @@ from pulumi_gcp import secretmanager
 import functions.settings as names_of
 from functions.settings import Site
 from infra.components.artifact_access import DUTIES, Access, Duties, Queue, Step
-from infra.components.artifact_queues import ENCODE_SECONDS, PLAN_SECONDS, REBUILD_SECONDS, ArtifactQueues
+from infra.components.artifact_queues import (
+    ENCODE_SECONDS,
+    INBOX_SECONDS,
+    PLAN_SECONDS,
+    REBUILD_SECONDS,
+    ArtifactQueues,
+)
 from infra.components.artifact_store import AwsArtifactStore, GoogleArtifactStore
 from infra.components.aws_function import AwsFunction, AwsFunctionArgs
 from infra.components.federation import AwsRoleForGoogle, AwsRoleForGoogleArgs
@@ -22,9 +28,10 @@ from infra.components.function_settings import FunctionSettings
 from infra.components.google_function import GoogleFunction, GoogleFunctionArgs
 from infra.components.google_topic import GooglePush, GooglePushArgs, GoogleTopic
 from infra.components.schedules import AwsSchedule, AwsScheduleArgs, GoogleSchedule, GoogleScheduleArgs
+from infra.components.signing_keys import SigningKeys
 from infra.naming import Names
 from infra.rights import Statement
-from infra.settings import ThirdCopyKeys
+from infra.settings import Retention, ThirdCopyKeys
 
 READ = "roles/storage.objectViewer"
 # Creating with a precondition needs the right to overwrite, or the answer to a lost race is a refusal.
@@ -36,6 +43,8 @@ FUNCTION_SECONDS = 540
 ATTEMPTS = 100
 SWEEP_SECONDS = 300
 SWEEP_MINUTES = 5
+# Half of Lambda's most: a sample of versions is read back at 60 MB/s, and an audit ends before its own limit.
+AUDIT_SECONDS = 480
 
 
 @dataclass(frozen=True)
@@ -55,12 +64,24 @@ _SIZES: Mapping[Step, _Size] = {
     Step.ENCODE: _Size(1769, "2Gi", ENCODE_SECONDS, 50, 1),
     Step.REBUILD: _Size(1769, "2Gi", REBUILD_SECONDS, 50, 1),
     Step.SWEEP: _Size(512, "512Mi", SWEEP_SECONDS, 1, 1),
+    Step.INBOX: _Size(1769, "2Gi", INBOX_SECONDS, 5, 1),
+    Step.AUDIT: _Size(1769, "2Gi", AUDIT_SECONDS, 1, 1),
+}
+
+# When a step that no queue feeds is called: on AWS and, in UTC, on Google. The sites' audits are apart, so that one of them works
+# while the other's cloud has its bad hour.
+_CLOCKS: Mapping[Step, tuple[str, str]] = {
+    Step.SWEEP: (f"rate({SWEEP_MINUTES} minutes)", f"*/{SWEEP_MINUTES} * * * *"),
+    Step.AUDIT: ("cron(17 3 * * ? *)", "17 15 * * *"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactReplicationArgs:
-    """The two stores, the queues between them, what all functions share, and the third copy's access key, if there is one."""
+    """The two stores, the queues between them, what all functions share, the keys, and what is optional.
+
+    `golden` is where each site's own service answers golden requests, under the certificate of `hostname`.
+    """
 
     names: Names
     project: str
@@ -70,6 +91,10 @@ class ArtifactReplicationArgs:
     aws_store: AwsArtifactStore
     google_store: GoogleArtifactStore
     shared: FunctionSettings
+    keys: SigningKeys
+    golden: Mapping[Site, pulumi.Output[str]]
+    hostname: str
+    retention: Retention | None
     third_copy_keys: ThirdCopyKeys | None
 
 
@@ -92,6 +117,7 @@ class ArtifactReplication(pulumi.ComponentResource):
             Step.PLAN: args.queues.events,
             Step.ENCODE: args.queues.queues[Queue.JOBS],
             Step.REBUILD: args.queues.queues[Queue.REBUILDS],
+            Step.INBOX: args.queues.inbox,
         }.get(step)
         function = AwsFunction(
             f"{self._name}-{step}",
@@ -100,12 +126,13 @@ class ArtifactReplication(pulumi.ComponentResource):
                 handler=f"functions.entry_aws.artifact_{step}",
                 archive=args.shared.aws_archive,
                 layers=args.shared.layers,
-                environment=args.shared.environment[Site.AWS],
+                environment={**args.shared.environment[Site.AWS], **self._signing(Site.AWS, step)},
                 rights=(
                     *(source.consumer() if source else ()),
                     *self._aws_rights(duties.home),
                     *self._aws_sends(duties.sends_home),
                     *self._aws_third(duties),
+                    *([args.keys.aws_signer()] if duties.signs else ()),
                 ),
                 memory_mb=size.memory_mb,
                 timeout_seconds=args.shared.timeout_seconds(size.seconds),
@@ -117,7 +144,7 @@ class ArtifactReplication(pulumi.ComponentResource):
         else:
             AwsSchedule(
                 f"{self._name}-{step}-clock",
-                AwsScheduleArgs(schedule=purpose, expression=f"rate({SWEEP_MINUTES} minutes)", function=function),
+                AwsScheduleArgs(schedule=purpose, expression=_CLOCKS[step][0], function=function),
                 self._child,
             )
         self._google_rights(f"{step}-aws", names.federated_member(purpose), duties.away, duties.sends_away)
@@ -138,8 +165,9 @@ class ArtifactReplication(pulumi.ComponentResource):
                 source=args.shared.source,
                 environment={
                     **args.shared.environment[Site.GCP],
+                    **self._signing(Site.GCP, step),
                     names_of.DEAD_TOPIC: names.topic("artifact-dead"),
-                    names_of.AWS_ROLE: names.role_arn(role),
+                    **({names_of.AWS_ROLE: names.role_arn(role)} if duties.crosses else {}),
                     "AWS_DEFAULT_REGION": args.aws_region,
                 },
                 memory=size.memory,
@@ -152,6 +180,7 @@ class ArtifactReplication(pulumi.ComponentResource):
             Step.PLAN: args.queues.arrivals,
             Step.ENCODE: args.queues.topics[Queue.JOBS],
             Step.REBUILD: args.queues.topics[Queue.REBUILDS],
+            Step.INBOX: args.queues.drops,
         }.get(step)
         if topic is not None:
             self._push(step, name, function, topic)
@@ -160,7 +189,7 @@ class ArtifactReplication(pulumi.ComponentResource):
                 f"{name}-clock",
                 GoogleScheduleArgs(
                     schedule=names.named(f"artifact-{step}"),
-                    cron=f"*/{SWEEP_MINUTES} * * * *",
+                    cron=_CLOCKS[step][1],
                     project=args.project,
                     location=args.location,
                     function=function,
@@ -171,16 +200,30 @@ class ArtifactReplication(pulumi.ComponentResource):
         self._google_rights(f"{step}-google", function.member, duties.home, duties.sends_home)
         args.queues.dead.published_by(f"{self._name}-dead-{step}", function.member)
         self._google_third(name, function.member, duties)
-        AwsRoleForGoogle(
-            f"{name}-on-aws",
-            AwsRoleForGoogleArgs(
-                role=role,
-                account_id=function.unique_id,
-                rights=(*self._aws_rights(duties.away), *self._aws_sends(duties.sends_away)),
-            ),
-            self._child,
-        )
+        if duties.signs:
+            args.keys.google_signer(f"{name}-signs", function.member)
+        if duties.crosses:
+            AwsRoleForGoogle(
+                f"{name}-on-aws",
+                AwsRoleForGoogleArgs(
+                    role=role,
+                    account_id=function.unique_id,
+                    rights=(*self._aws_rights(duties.away), *self._aws_sends(duties.sends_away)),
+                ),
+                self._child,
+            )
         return function
+
+    def _signing(self, site: Site, step: Step) -> Mapping[str, pulumi.Input[str]]:
+        """Return what a step is told of keys: the public ones; whoever makes statements, more."""
+        args = self._args
+        found: dict[str, pulumi.Input[str]] = {names_of.SIGNING_KEYS: args.keys.public}
+        if DUTIES[step].signs:
+            found[names_of.SIGNING_KEY] = pulumi.Output.json_dumps({site.value: args.keys.references[site]})
+            found |= {names_of.GOLDEN_URL: args.golden[site], names_of.HOSTNAME: args.hostname}
+            if args.retention is not None:
+                found[names_of.RETENTION] = args.retention.model_dump_json()
+        return found
 
     def _push(self, step: Step, name: str, function: GoogleFunction, topic: GoogleTopic) -> None:
         args, names = self._args, self._args.names

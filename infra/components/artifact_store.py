@@ -1,7 +1,7 @@
 """Artifact stores: immutable model versions, their manifests and aliases, one bucket a site and a third copy's bucket.
 
-Events leave a store for manifests and aliases only, never for packs or model files: a manifest is written last, so its
-event says that everything it names is there.
+Events leave a store for manifests, aliases and what is left in the inbox, never for packs or model files: a manifest is written
+last, so its event says that everything it names is there.
 """
 
 import json
@@ -17,7 +17,7 @@ from infra.components.artifact_access import Access
 from infra.components.aws_bucket import ABANDONED_UPLOAD_DAYS, private_bucket
 from infra.components.aws_queue import AwsQueue
 from infra.components.google_topic import GoogleTopic
-from infra.naming import ALIASES, MANIFESTS, TRANSIENT
+from infra.naming import ALIASES, INBOX, INBOX_DONE, MANIFESTS, TRANSIENT
 from infra.protection import holding_data
 from infra.rights import Statement
 
@@ -27,10 +27,11 @@ LEFTOVER_DAYS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class AwsArtifactStoreArgs:
-    """`events` receives what happens to manifests and aliases."""
+    """`events` receives what happens to manifests and aliases, `inbox` what has been left there whole."""
 
     bucket: str
     events: AwsQueue
+    inbox: AwsQueue
     protect: bool
 
 
@@ -57,20 +58,30 @@ class AwsArtifactStore(pulumi.ComponentResource):
                 for prefix in TRANSIENT
             ],
         )
+        queues: list[s3.BucketNotificationQueueArgsDict] = [
+            {
+                "id": prefix.strip("/"),
+                "queue_arn": args.events.arn,
+                "events": ["s3:ObjectCreated:*"],
+                "filter_prefix": prefix,
+            }
+            for prefix in (MANIFESTS, ALIASES)
+        ]
+        queues.append(
+            {
+                "id": INBOX.strip("/"),
+                "queue_arn": args.inbox.arn,
+                "events": ["s3:ObjectCreated:*"],
+                "filter_prefix": INBOX,
+                "filter_suffix": INBOX_DONE,
+            }
+        )
         s3.BucketNotification(
             f"{name}-events",
             bucket=bucket.bucket,
-            queues=[
-                {
-                    "id": prefix.strip("/"),
-                    "queue_arn": args.events.arn,
-                    "events": ["s3:ObjectCreated:*"],
-                    "filter_prefix": prefix,
-                }
-                for prefix in (MANIFESTS, ALIASES)
-            ],
+            queues=queues,
             # S3 sends a test message when the notification is set and refuses it if the queue's policy is not there yet.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[args.events]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[args.events, args.inbox]),
         )
         self.bucket: pulumi.Output[str] = bucket.bucket
         self.arn: pulumi.Output[str] = bucket.arn
@@ -94,11 +105,12 @@ class AwsArtifactStore(pulumi.ComponentResource):
 
 @dataclass(frozen=True, kw_only=True)
 class GoogleArtifactStoreArgs:
-    """`events` receives what happens to manifests and aliases."""
+    """`events` receives what happens to manifests and aliases, `inbox` what is left there, file by file."""
 
     bucket: str
     location: str
     events: GoogleTopic
+    inbox: GoogleTopic
     protect: bool
 
 
@@ -137,16 +149,17 @@ class GoogleArtifactStore(pulumi.ComponentResource):
             force_destroy=not args.protect,
             opts=holding_data(self, args.protect),
         )
-        for prefix in (MANIFESTS, ALIASES):
+        # A prefix is all that Storage filters by, so every file left in the inbox is told of.
+        for prefix, topic in ((MANIFESTS, args.events), (ALIASES, args.events), (INBOX, args.inbox)):
             storage.Notification(
                 f"{name}-events-{prefix.strip('/')}",
                 bucket=bucket.name,
-                topic=args.events.topic_id,
+                topic=topic.topic_id,
                 payload_format="JSON_API_V1",
                 event_types=["OBJECT_FINALIZE"],
                 object_name_prefix=prefix,
                 # Storage checks when the notification is made that its service agent may publish.
-                opts=pulumi.ResourceOptions(parent=self, depends_on=[args.events]),
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[topic]),
             )
         self._name = args.bucket
         self.bucket: pulumi.Output[str] = bucket.name

@@ -72,9 +72,13 @@ def publish_and_follow(
         name,
         clients.objects(site),
         site=site,
+        authority=clients.authority(site),
         parent=parent,
         alias=ALIAS,
-        lineage={"training": "service.train", "ranking_quality": round(version.quality, 4)},
+        lineage={
+            "training_data": [{"name": "seeded interactions of service.interactions"}],
+            "metrics": {"ranking_quality": round(version.quality, 4)},
+        },
         clock_ms=clock_ms,
     )
     far = clients.objects(site.peer)

@@ -128,6 +128,7 @@ def sweep(ways: ArtifactWays, later_ms: int) -> None:
             rebuilds=clients.artifact_rebuilds(site),
             chunk_bytes=CHUNK_BYTES,
             clock_ms=lambda: time.time_ns() // 1_000_000 + later_ms,
+            trust=clients.trust,
         )
         sweeper.run()
 

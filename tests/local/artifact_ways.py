@@ -24,6 +24,7 @@ from tests.local.aws_cloud import FUNCTION as AWS_FUNCTION
 from tests.local.aws_cloud import NOTIFICATION as AWS_NOTIFICATION
 from tests.local.aws_cloud import REGION, AwsCloud, arn
 from tests.local.gcp_toys import FUNCTION, NOTIFICATION, ToyCloud, wait_for
+from tests.unit.artifacts.signing import authority, pems
 
 STEPS = ("plan", "encode", "rebuild")
 MODEL = "recommender"
@@ -48,6 +49,7 @@ class ArtifactWays:
         self.environment = {
             settings.ARTIFACT_BUCKETS: json.dumps({"aws": f"{self.name}-aws", "gcp": f"{self.name}-gcp"}),
             settings.ARTIFACT_QUEUES: json.dumps(queues),
+            settings.SIGNING_KEYS: json.dumps(pems()),
             settings.DEAD_TOPIC: f"projects/{self.name}/topics/dead",
             settings.R2_ACCOUNT: "0" * 32,
             settings.R2_BUCKET: f"{self.name}-r2",
@@ -167,7 +169,7 @@ class ArtifactWays:
 
     def publish(self, site: Site, folder: Path, **more: Any) -> Published:
         """Publish a folder on a site."""
-        return publish(folder, MODEL, self.clients.objects(site), site=site, **more)
+        return publish(folder, MODEL, self.clients.objects(site), site=site, authority=authority(site), **more)
 
     def arrived(self, published: Published, site: Site) -> bool:
         """Tell whether a version stands proven on a site, and the alias that it was published with points to it there."""

@@ -22,6 +22,7 @@ from functions.settings import Settings, Site
 from functions.stores.clients import Clients
 from functions.stores.s3 import R2Objects
 from local.ground.client import GroundClient
+from tests.unit.artifacts.signing import pems
 
 PROJECT = "lifeboat-test"
 CHUNK_BYTES = 10 << 20
@@ -134,6 +135,7 @@ def make_sites(ground: GroundClient) -> Sites:
         settings.FEATURE_TABLES: json.dumps(tables),
         settings.ARTIFACT_QUEUES: json.dumps(queues),
         settings.DEAD_TOPIC: f"projects/{PROJECT}/topics/{name}-dead",
+        settings.SIGNING_KEYS: json.dumps(pems()),
         settings.CHUNK_BYTES: str(CHUNK_BYTES),
     }
     return Sites(name, environment, stream_arn)

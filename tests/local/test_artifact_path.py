@@ -27,6 +27,7 @@ from functions.settings import SITE, Site
 from functions.stores.errors import NotFoundError
 from local.ground.client import GroundClient
 from local.names import Cloud, FaultMode
+from tests.unit.artifacts.signing import authority
 
 WAIT_SECONDS = 20
 
@@ -45,7 +46,7 @@ class Model:
         return Model(self.sites, self.site.peer)
 
     def publish(self, folder: Path, **more: Any) -> Published:
-        return publish(folder, "recommender", self.here, site=self.site, **more)
+        return publish(folder, "recommender", self.here, site=self.site, authority=authority(self.site), **more)
 
     def run_queue(self, queue: str, handler: Any) -> int:
         """Hand everything on a queue to its function once; returns how many messages were not reported as failed."""
@@ -298,10 +299,17 @@ def test_a_dead_far_side_keeps_the_events(model: Model, folder: Path, ground: Gr
 
 def test_a_version_is_published_to_gcs_with_the_same_code(model: Model, folder: Path) -> None:
     here = model.publish(folder, alias="prod")
-    there = publish(folder, "recommender", model.there, site=Site.GCP, alias="prod", epoch=1)
+    there = publish(
+        folder, "recommender", model.there, site=Site.GCP, authority=authority(Site.GCP), alias="prod", epoch=1
+    )
     assert (there.version, there.created) == (here.version, True)
     assert model.whole(there.version)
-    assert publish(folder, "recommender", model.there, site=Site.GCP, alias="prod", epoch=1).bytes_sent == 0
+    assert (
+        publish(
+            folder, "recommender", model.there, site=Site.GCP, authority=authority(Site.GCP), alias="prod", epoch=1
+        ).bytes_sent
+        == 0
+    )
 
 
 @pytest.mark.parametrize("site", list(Site))

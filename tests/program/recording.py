@@ -21,6 +21,8 @@ from infra.topology import topology
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STACKS = ("local", "dev", "prod")
+# The form of a key, which is all that the program and a function's settings look at.
+PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n"
 _LOOP = asyncio.new_event_loop()
 
 
@@ -51,30 +53,46 @@ class _Outputs(mocks.Mocks):
             return "", {}
         state = dict(args.inputs)
         state["arn"] = f"arn:aws:test:us-west-2:123456789012:{args.typ}/{args.name}"
-        if args.typ == "aws:sqs/queue:Queue":
-            state["url"] = f"https://sqs.us-west-2.amazonaws.com/123456789012/{args.inputs['name']}"
-        if args.typ == "aws:rds/cluster:Cluster":
-            state["masterUserSecrets"] = [{"secretArn": f"{state['arn']}/secret"}]
-        if args.typ == "aws:dynamodb/table:Table":
-            state["streamArn"] = f"{state['arn']}/stream/1"
-        if args.typ == "aws:ec2/launchTemplate:LaunchTemplate":
-            state["latestVersion"] = 1
-        if args.typ == "aws:lb/loadBalancer:LoadBalancer":
-            state["dnsName"] = "entrance.us-west-2.elb.amazonaws.com"
-        if args.typ == "gcp:serviceaccount/account:Account":
-            state["email"] = f"{args.inputs['accountId']}@project.iam.gserviceaccount.com"
-            state["member"] = f"serviceAccount:{state['email']}"
-            state["uniqueId"] = "100000000000000000001"
-            state["name"] = f"projects/project/serviceAccounts/{state['email']}"
-        if args.typ == "gcp:cloudfunctionsv2/function:Function":
-            state["serviceConfig"] = {**state["serviceConfig"], "uri": f"https://{args.inputs['name']}.run.app"}
-        if args.typ == "gcp:compute/globalAddress:GlobalAddress":
-            state["address"] = "203.0.113.7"
+        state |= _on_aws(args, state["arn"]) if args.typ.startswith("aws:") else _on_google(args)
         for output in ("selfLink", "instanceGroup"):
             state.setdefault(output, f"https://compute.test/{args.name}/{output}")
         if args.typ == "gcp:pubsub/topic:Topic":
             return f"projects/project/topics/{args.inputs['name']}", state
         return f"{args.name}-id", state
+
+
+def _on_aws(args: mocks.MockResourceArgs, arn: str) -> dict[str, Any]:
+    """Return what AWS computes and the program uses."""
+    computed: dict[str, dict[str, Any]] = {
+        "aws:sqs/queue:Queue": {
+            "url": f"https://sqs.us-west-2.amazonaws.com/123456789012/{args.inputs.get('name')}",
+        },
+        "aws:rds/cluster:Cluster": {"masterUserSecrets": [{"secretArn": f"{arn}/secret"}]},
+        "aws:dynamodb/table:Table": {"streamArn": f"{arn}/stream/1"},
+        "aws:ec2/launchTemplate:LaunchTemplate": {"latestVersion": 1},
+        "aws:kms/key:Key": {"keyId": f"{args.name}-id"},
+        # What the function that reads public keys answers; whoever invokes another one does not look.
+        "aws:lambda/invocation:Invocation": {"result": json.dumps({"aws": [PUBLIC_KEY], "gcp": [PUBLIC_KEY]})},
+        "aws:lb/loadBalancer:LoadBalancer": {"dnsName": "entrance.us-west-2.elb.amazonaws.com"},
+    }
+    return computed.get(args.typ, {})
+
+
+def _on_google(args: mocks.MockResourceArgs) -> dict[str, Any]:
+    """Return what Google computes and the program uses."""
+    if args.typ == "gcp:serviceaccount/account:Account":
+        email = f"{args.inputs['accountId']}@project.iam.gserviceaccount.com"
+        return {
+            "email": email,
+            "member": f"serviceAccount:{email}",
+            "uniqueId": "100000000000000000001",
+            "name": f"projects/project/serviceAccounts/{email}",
+        }
+    if args.typ == "gcp:cloudfunctionsv2/function:Function":
+        return {"serviceConfig": {**args.inputs["serviceConfig"], "uri": f"https://{args.inputs['name']}.run.app"}}
+    if args.typ == "gcp:kms/cryptoKeyVersion:CryptoKeyVersion":
+        return {"name": f"{args.inputs['cryptoKey']}/cryptoKeyVersions/{args.name}"}
+    return {"address": "203.0.113.7"} if args.typ == "gcp:compute/globalAddress:GlobalAddress" else {}
 
 
 class _Callbacks:

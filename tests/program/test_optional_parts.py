@@ -90,7 +90,7 @@ def test_the_drain_is_called_by_the_database_the_clock_and_each_deployment(recor
     schedule = named(recorded, "aws:scheduler/schedule:Schedule", "-userdata-drain").inputs
     assert schedule["scheduleExpression"] == "rate(1 minute)"
     assert recorded.one("aws:rds/clusterRoleAssociation:ClusterRoleAssociation").inputs["featureName"] == "Lambda"
-    invocation = recorded.one("aws:lambda/invocation:Invocation").inputs
+    (invocation,) = [each.inputs for each in recorded.of("aws:lambda/invocation:Invocation") if "userdata" in each.name]
     assert json.loads(invocation["input"]) == {"action": "migrate"}
     assert len(invocation["triggers"]["migrations"]) == 16
 

@@ -18,6 +18,9 @@ HOLDS_DATA = {
     "gcp:spanner/instance:Instance",
     "gcp:spanner/database:Database",
     "cloudflare:index/r2Bucket:R2Bucket",
+    "aws:kms/key:Key",
+    "gcp:kms/cryptoKey:CryptoKey",
+    "gcp:kms/cryptoKeyVersion:CryptoKeyVersion",
 }
 # It holds copies of this repository's files and nothing else.
 REBUILT = {"function-source-bucket"}

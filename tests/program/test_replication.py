@@ -7,7 +7,7 @@ import re
 from functions import settings as function_settings
 from functions.artifacts import paths
 from infra import naming
-from tests.program.recording import Recorder, stack_settings
+from tests.program.recording import Recorder, deploy, stack_settings
 
 
 def test_the_stream_mapping_never_blocks_and_never_forgets(recorded: Recorder) -> None:
@@ -30,14 +30,14 @@ def test_queue_mappings_report_single_failures(recorded: Recorder) -> None:
         for each in recorded.of("aws:lambda/eventSourceMapping:EventSourceMapping")
         if "startingPosition" not in each.inputs
     ]
-    assert len(queues) == 4
+    assert len(queues) == 5
     assert all(each["functionResponseTypes"] == ["ReportBatchItemFailures"] for each in queues)
 
 
 def test_a_message_stays_hidden_for_six_time_limits_of_its_function(prod: Recorder) -> None:
     limits = {each.inputs["name"]: each.inputs["timeout"] for each in prod.of("aws:lambda/function:Function")}
     queues = {each.inputs["name"]: each.inputs for each in prod.of("aws:sqs/queue:Queue")}
-    pairs = (("events", "plan"), ("jobs", "encode"), ("rebuild", "rebuild"))
+    pairs = (("events", "plan"), ("jobs", "encode"), ("rebuild", "rebuild"), ("inbox", "inbox"))
     for queue, function in ((f"artifact-{queue}", f"artifact-{function}") for queue, function in pairs):
         hidden = queues[f"lifeboat-prod-{queue}"]["visibilityTimeoutSeconds"]
         assert hidden >= 6 * limits[f"lifeboat-prod-{function}"]
@@ -54,10 +54,10 @@ def test_a_function_never_outlasts_its_message(local: Recorder) -> None:
 
 def test_every_queue_and_subscription_has_dead_letters(recorded: Recorder) -> None:
     live = [each for each in recorded.of("aws:sqs/queue:Queue") if not each.inputs["name"].endswith("-dead")]
-    assert len(live) == 5
+    assert len(live) == 6
     assert all(json.loads(each.inputs["redrivePolicy"])["maxReceiveCount"] > 0 for each in live)
     subscriptions = [each.inputs for each in recorded.of("gcp:pubsub/subscription:Subscription")]
-    assert len(subscriptions) == 6
+    assert len(subscriptions) == 7
     for subscription in subscriptions:
         assert subscription["deadLetterPolicy"]["maxDeliveryAttempts"] >= 5
         assert subscription["pushConfig"]["oidcToken"]["audience"] == subscription["pushConfig"]["pushEndpoint"]
@@ -95,11 +95,13 @@ def test_the_function_of_changes_takes_many_requests_and_one_role_on_aws(recorde
     assert service["environmentVariables"]["AWS_DEFAULT_REGION"]
 
 
-def test_events_leave_the_stores_for_manifests_and_aliases_only(recorded: Recorder) -> None:
+def test_events_leave_the_stores_for_manifests_aliases_and_the_inbox_only(recorded: Recorder) -> None:
     s3 = recorded.one("aws:s3/bucketNotification:BucketNotification").inputs["queues"]
-    assert {each["filterPrefix"] for each in s3} == {"manifests/", "aliases/"}
+    assert {each["filterPrefix"] for each in s3} == {"manifests/", "aliases/", "inbox/"}
+    # A bucket filters by the end of a name on S3 alone.
+    assert [each.get("filterSuffix") for each in s3 if each["filterPrefix"] == "inbox/"] == ["/_DONE"]
     gcs = [each.inputs["objectNamePrefix"] for each in recorded.of("gcp:storage/notification:Notification")]
-    assert sorted(gcs) == ["aliases/", "manifests/"]
+    assert sorted(gcs) == ["aliases/", "inbox/", "manifests/"]
 
 
 def prefixes_on_google(recorded: Recorder, name: str) -> set[str]:
@@ -153,18 +155,67 @@ def test_both_sites_sweep_every_few_minutes(recorded: Recorder) -> None:
     assert prefixes_on_google(recorded, "sweep-google-writes") == wanted
 
 
+def test_only_those_who_make_statements_may_sign(recorded: Recorder) -> None:
+    for kind, name in (("aws:kms/key:Key", "aws"), ("gcp:kms/cryptoKeyVersion:CryptoKeyVersion", "gcp")):
+        assert [each.name for each in recorded.of(kind)] == [f"signing-{name}-1"]
+    key = recorded.one("aws:kms/key:Key").inputs
+    assert (key["keyUsage"], key["customerMasterKeySpec"]) == ("SIGN_VERIFY", "ECC_NIST_P256")
+    signers = {
+        each.inputs["role"].rpartition("-")[2]
+        for each in recorded.of("aws:iam/rolePolicy:RolePolicy")
+        if "kms:Sign" in each.inputs["policy"]
+    }
+    assert signers == {"inbox", "audit"}
+    members = {
+        each.inputs["member"].partition("@")[0].rpartition("-")[2]
+        for each in recorded.of("gcp:kms/cryptoKeyIAMMember:CryptoKeyIAMMember")
+        if each.inputs["role"] == "roles/cloudkms.signerVerifier"
+    }
+    assert members == {"inbox", "audit"}
+    told = [
+        function_settings.read(each.inputs["environment"]["variables"])
+        for each in recorded.of("aws:lambda/function:Function")
+        if "artifact" in each.inputs["name"]
+    ]
+    assert all(found.signing_keys.keys() == set(function_settings.Site) for found in told)
+    assert sum(bool(found.signing_key) for found in told) == 2
+
+
+def test_one_more_generation_adds_a_key_and_signs_with_it() -> None:
+    rotated = deploy("local", {"signingKeyGenerations": 2})
+    assert sorted(each.name for each in rotated.of("aws:kms/key:Key")) == ["signing-aws-1", "signing-aws-2"]
+    alias = rotated.one("aws:kms/alias:Alias").inputs
+    assert alias["targetKeyId"] == "signing-aws-2-id"
+    read = [each for each in rotated.of("aws:lambda/invocation:Invocation") if "signing" in each.name]
+    asked = json.loads(read[0].inputs["input"])
+    assert {site: len(keys) for site, keys in asked.items()} == {"aws": 2, "gcp": 2}
+
+
+def test_nothing_is_deleted_unless_the_stack_says_so(local: Recorder) -> None:
+    def rules(recorder: Recorder) -> set[function_settings.Retention | None]:
+        return {
+            function_settings.read(each.inputs["environment"]["variables"]).retention
+            for each in recorder.of("aws:lambda/function:Function")
+            if each.inputs["name"].endswith("artifact-audit")
+        }
+
+    assert rules(local) == {None}
+    kept = deploy("local", {"retention": {"keepVersions": 5, "keepDays": 30}})
+    assert rules(kept) == {function_settings.Retention(5, 30)}
+
+
 def test_the_third_copys_key_is_for_those_who_write_there(local: Recorder, prod: Recorder) -> None:
     readers = {
         each.inputs["member"].partition("@")[0].rpartition("-")[2]
         for each in local.of("gcp:secretmanager/secretIamMember:SecretIamMember")
     }
-    assert readers == {"encode", "sweep"}
+    assert readers == {"encode", "sweep", "audit"}
     holders = {
         each.inputs["role"].rpartition("-")[2]
         for each in local.of("aws:iam/rolePolicy:RolePolicy")
         if "secretsmanager:GetSecretValue" in each.inputs["policy"] and "artifact" in each.inputs["role"]
     }
-    assert holders == {"encode", "sweep"}
+    assert holders == {"encode", "sweep", "audit"}
     # Without a key there is no third copy, and nobody is told of one.
     assert not prod.of("gcp:secretmanager/secretIamMember:SecretIamMember")
     for each in prod.of("aws:lambda/function:Function"):
@@ -201,7 +252,7 @@ def test_functions_can_read_the_environment_they_are_given(recorded: Recorder) -
         # What it can never apply it parks in the site's bucket.
         parks_in_bucket = each.inputs["buildConfig"]["entryPoint"] == "features_apply"
         assert bool(found.dead_topic) is not parks_in_bucket
-        assert found.aws_role
+        assert bool(found.aws_role) is (each.inputs["buildConfig"]["entryPoint"] != "artifact_inbox")
         told.append(found)
     assert all(found.artifact_queues == told[0].artifact_queues for found in told)
     aws, gcp = (told[0].artifact_queues[site] for site in function_settings.Site)
@@ -242,6 +293,11 @@ def test_the_program_and_the_functions_mean_the_same_keys() -> None:
         naming.PACKS: paths.pack_key(version),
         naming.PARTS: paths.part_key(version, 1, 0, 0),
         naming.MODELS: paths.file_key(model, version, "config.json"),
+        naming.INBOX: paths.inbox_prefix(model),
+        naming.CHAIN: paths.chain_key(model, "aws", 1),
+        naming.VERDICTS: paths.verdict_key(model, version),
+        naming.TOMBSTONES: paths.tombstone_key(model, version),
+        naming.AUDITS: paths.audit_key("aws", "2026-11-24"),
     }
     for prefix, key in keys.items():
         assert key.startswith(prefix)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from memory_objects import NOW_MS, MemoryObjects, MemoryQueue
+from signing import authority, trust
 
 from functions.artifacts import plan
 from functions.artifacts.announce import Announcer
@@ -40,10 +41,18 @@ class Way:
         return back
 
     def publish(self, folder: Path, **more: object) -> Published:
-        return publish(folder, "m", self.here, site=self.site, clock_ms=clock_ms, **more)  # type: ignore[arg-type]
+        return publish(
+            folder,
+            "m",
+            self.here,
+            site=self.site,
+            authority=authority(self.site),
+            clock_ms=clock_ms,
+            **more,  # type: ignore[arg-type]
+        )
 
     def announce(self, key: str) -> None:
-        Announcer(self.site, self.here, self.there, self.jobs, self.arrived, CHUNK_BYTES).run(key)
+        Announcer(self.site, self.here, self.there, self.jobs, self.arrived, CHUNK_BYTES, trust()).run(key)
 
     def encode_all(self) -> None:
         encoder = Encoder(self.here, self.there, self.topic)
@@ -52,7 +61,7 @@ class Way:
 
     @property
     def rebuilder(self) -> Rebuilder:
-        return Rebuilder(self.site.peer, self.there, self.here, self.jobs, clock_ms)
+        return Rebuilder(self.site.peer, self.there, self.here, self.jobs, clock_ms, trust())
 
     def rebuild(self, body: str) -> bool:
         return Receiver(self.rebuilder).run(body).complete
@@ -74,7 +83,7 @@ class Way:
         return found[0].bytes_wire
 
     def verify(self, version: str) -> None:
-        verify(self.there, "m", version, site=self.site.peer, clock_ms=clock_ms, again=True)
+        verify(self.there, "m", version, site=self.site.peer, trust=trust(), clock_ms=clock_ms, again=True)
 
     def whole(self, version: str) -> bool:
         """Tell whether the far side holds the very files and manifest of the near one."""

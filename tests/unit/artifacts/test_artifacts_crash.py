@@ -13,6 +13,7 @@ import pytest
 from artifact_way import Way
 from memory_objects import NOW_MS, Fault, MemoryObjects
 from safetensors.numpy import save_file
+from signing import trust
 
 from functions.artifacts import alias, plan
 from functions.artifacts.announce import Announcer
@@ -92,6 +93,7 @@ class Crashing:
                 self.way.topic if way is not self.way else way.arrived,
                 CHUNK_BYTES,
                 lambda: NOW_MS + round_ * (QUIET_MS + 1),
+                trust(),
             ).run(deep=True)
 
     def check_not_torn(self) -> None:
@@ -109,7 +111,7 @@ class Crashing:
 
     def _announcer(self) -> Announcer:
         way = self.way
-        return Announcer(way.site, way.here, way.there, way.jobs, way.arrived, CHUNK_BYTES)
+        return Announcer(way.site, way.here, way.there, way.jobs, way.arrived, CHUNK_BYTES, trust())
 
     def _announce(self, version: str) -> None:
         self._announcer().run(manifest_key("m", version))

@@ -10,22 +10,26 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+from signing import signers
 
 from functions.artifacts import manifest as manifests
 from functions.artifacts.digest import digest
 from functions.artifacts.errors import ManifestError, SafetensorsError, UnsafePathError
 from functions.artifacts.manifest import FileEntry, Manifest
 from functions.artifacts.paths import check_path, parse_key
-from functions.artifacts.publish import describe
+from functions.artifacts.publish import describe, file_entry
 from functions.artifacts.root import root
 from functions.artifacts.safetensors import TensorSpan, tensors
+from functions.artifacts.sign import seal, unseal
+from functions.settings import Site
 
 VERSION = "3f" * 32
+SIGNER = signers()[Site.AWS]
 
 
 def entry(path: str, data: bytes = b"") -> FileEntry:
     found = digest([data])
-    return FileEntry(path=path, size=len(data), sha256=found.sha256, blake3=found.blake3, crc32c=found.crc32c)
+    return file_entry(path, found, [])
 
 
 def test_the_root_is_what_its_documentation_says() -> None:
@@ -91,13 +95,23 @@ def manifest(files: list[FileEntry], **more: object) -> Manifest:
 
 
 def test_a_manifest_comes_back_as_it_went_in() -> None:
-    one = manifest([entry("a", b"1"), entry("b/c", b"2")], lineage={"data": {"rows": 3}, "metrics": [0.25]})
-    assert manifests.decode(manifests.encode(one), "m", one.version) == one
+    one = manifest([entry("a", b"1"), entry("b/c", b"2")], lineage={"data": {"rows": 3}, "metrics": {"loss": 0.25}})
+    assert manifests.decode(manifests.encode(one, SIGNER), "m", one.version) == one
 
 
-def changed(**changes: object) -> bytes:
-    value = json.loads(manifests.encode(manifest([entry("a", b"1"), entry("b", b"2")])))
-    return json.dumps(value | changes).encode()
+TWO = manifest([entry("a", b"1"), entry("b", b"2")])
+
+
+def changed(subject: list[dict[str, object]] | None = None, **changes: object) -> bytes:
+    """Return TWO's manifest with other fields, signed by the site's own key: what only the reading itself can refuse."""
+    value = json.loads(unseal(manifests.encode(TWO, SIGNER), "it").payload)
+    value["predicate"] |= changes
+    return seal(json.dumps(value | ({} if subject is None else {"subject": subject})).encode(), SIGNER)
+
+
+def files() -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(unseal(changed(), "it").payload)["predicate"]["files"]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -114,7 +128,15 @@ def changed(**changes: object) -> bytes:
         changed(unknown=1),
         changed(epoch="1"),
         changed(created_ms=-1),
-        changed(files=json.loads(changed())["files"][::-1]),
+        changed(files=files()[::-1]),
+        changed(files=[*files(), "x"]),
+        changed(subject=[]),
+        changed(subject=[{"name": "a", "digest": {"sha256": "0" * 64}}, {"name": "c", "digest": {"sha256": "0" * 64}}]),
+        changed(subject=[{"name": "a", "digest": {"md5": "0" * 32}}]),
+        changed(sequence=2),
+        changed(previous={"kind": "version", "version": VERSION, "sha256": VERSION}),
+        changed(lineage={"training_data": "all of it"}),
+        changed(lineage={"x": "y" * 300_000}),
     ],
 )
 def test_a_manifest_that_lies_is_refused(data: bytes) -> None:
@@ -125,7 +147,7 @@ def test_a_manifest_that_lies_is_refused(data: bytes) -> None:
 def test_a_manifest_under_another_key_is_refused() -> None:
     one = manifest([entry("a", b"1")])
     with pytest.raises(ManifestError, match="describes"):
-        manifests.decode(manifests.encode(one), "other", one.version)
+        manifests.decode(manifests.encode(one, SIGNER), "other", one.version)
 
 
 def test_tensors_are_hashed_in_the_same_pass(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def file_of(size: int, borders: list[int], path: str = "f") -> FileEntry:
                 )
             )
             start = border
-    return FileEntry(path=path, size=size, sha256=DIGEST, blake3=DIGEST, crc32c=0, tensors=tensors)
+    return FileEntry(path=path, size=size, sha256=DIGEST, blake3=DIGEST, crc32c=0, crc64nvme="0" * 16, tensors=tensors)
 
 
 files = st.builds(file_of, st.integers(0, 5_000), st.lists(st.integers(1, 5_000), max_size=30))
@@ -82,7 +82,7 @@ def test_parts_end_at_tensor_borders_where_one_is_near_else_between_rows() -> No
     ]
     assert plan.parts(file_of(0, []), 0, 100) == [Part(0, 0, 0, 0)]
     rows = TensorEntry(name="t", dtype="F32", shape=[10, 7], start=8, end=288, blake3=DIGEST)
-    file = FileEntry(path="f", size=288, sha256=DIGEST, blake3=DIGEST, crc32c=0, tensors=[rows])
+    file = FileEntry(path="f", size=288, sha256=DIGEST, blake3=DIGEST, crc32c=0, crc64nvme="0" * 16, tensors=[rows])
     assert [part.end for part in plan.parts(file, 0, 100)] == [92, 176, 260, 288]
     assert plan.pieces(file, Part(0, 0, 0, 92)) == [Piece(0, 8), Piece(8, 92, 0)]
 

@@ -9,6 +9,7 @@ from artifact_way import CHUNK_BYTES, Way, clock_ms
 from hypothesis import given
 from hypothesis import strategies as st
 from memory_objects import MemoryObjects, MemoryQueue
+from signing import trust
 
 from functions.artifacts import alias, plan
 from functions.artifacts.documents import Alias
@@ -113,6 +114,7 @@ class Sides:
             self.way.topic,
             CHUNK_BYTES,
             lambda: NOW + self.later_ms,
+            trust(),
         )
         return sweeper.run(deep)
 

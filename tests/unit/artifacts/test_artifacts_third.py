@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from artifact_way import Way, clock_ms
 from memory_objects import Fault, MemoryObjects
+from signing import trust
 
 from functions.artifacts import alias, plan
 from functions.artifacts.announce import Announcer
@@ -59,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def copy(way: Way, third: MemoryThird, version: str, group: int = 0) -> bool:
-    return ThirdCopier(way.here, third, 700).run(ThirdJob("m", version, group)).complete
+    return ThirdCopier(way.here, third, 700, trust()).run(ThirdJob("m", version, group)).complete
 
 
 def whole(way: Way, third: MemoryThird, version: str) -> bool:
@@ -149,7 +150,7 @@ def test_events_and_the_sweeper_ask_for_it(way: Way, third: MemoryThird, folder:
 
     def announce(key: str) -> list[object]:
         way.jobs.messages.clear()
-        Announcer(Site.AWS, way.here, way.there, way.jobs, way.arrived, 10 << 20, third=True).run(key)
+        Announcer(Site.AWS, way.here, way.there, way.jobs, way.arrived, 10 << 20, trust(), third=True).run(key)
         return [plan.decode_sending_job(message.body) for message in way.jobs.messages]
 
     assert ThirdJob("m", version, 0) in announce(manifest_key("m", version))
@@ -161,7 +162,17 @@ def test_events_and_the_sweeper_ask_for_it(way: Way, third: MemoryThird, folder:
     def swept(later_ms: int, side: Way) -> int:
         queue = way.jobs if side is way else side.jobs
         return (
-            Sweeper(side.site, side.here, side.there, queue, way.topic, 10 << 20, lambda: clock_ms() + later_ms, third)
+            Sweeper(
+                side.site,
+                side.here,
+                side.there,
+                queue,
+                way.topic,
+                10 << 20,
+                lambda: clock_ms() + later_ms,
+                trust(),
+                third,
+            )
             .run()
             .third
         )
