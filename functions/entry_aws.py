@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from functions import batch, settings, telemetry
+from functions.errors import SettingsError
 from functions.events import created_keys
 from functions.settings import Settings
 from functions.stores.clients import Clients
@@ -112,6 +113,17 @@ def signing_keys(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     from functions.artifacts.keys import public_keys
 
     return public_keys(clients, event)
+
+
+def third_copy_disposal(event: Mapping[str, Any], context: object) -> dict[str, Any]:
+    """Handle the stages of a stack's life: when it ends, so does everything in the third copy's bucket."""
+    # The provider says under `tf` what is about to happen to the call that this is (`terraform_key` of aws.lambda.Invocation).
+    if event.get("tf", {}).get("action") != "delete":
+        return {"deleted": 0}
+    _, clients = _clients(settings.R2_BUCKET)
+    if clients.third is None:
+        raise SettingsError("there is no third copy to empty; name its bucket in the environment")
+    return {"deleted": clients.third.empty()}
 
 
 def features_apply(event: Mapping[str, Any], context: object) -> dict[str, Any]:

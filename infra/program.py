@@ -45,9 +45,11 @@ from infra.components.front_door import FrontDoor, FrontDoorArgs
 from infra.components.function_settings import FunctionSettings
 from infra.components.google_function import GoogleFunctionSource, GoogleFunctionSourceArgs
 from infra.components.signing_keys import READER, SigningKeys, SigningKeysArgs
+from infra.components.third_copy import ThirdCopyDisposal, ThirdCopyDisposalArgs
 from infra.components.user_replication import UserReplication
 from infra.hooks import Guard
 from infra.naming import Names, marks
+from infra.ordering import after
 from infra.providers import Providers, providers
 from infra.settings import FunctionDependencies, Settings
 from infra.sites import AwsSide, GoogleSide, SiteParts
@@ -88,14 +90,13 @@ class Builder:
         self._topology = topology
         self._names = Names.of(settings)
         self._providers: Providers = providers(settings, marks(settings, stack))
+        # What all the rest waits for that has to do with Google.
+        self._first: list[pulumi.Resource] = []
 
     def build(self) -> System:
         """Make everything and return what the outputs need."""
         settings, names = self._settings, self._names
         shared = self._function_settings()
-        queues = ArtifactQueues("artifact-queues", names, shared, self._on_both())
-        stores = self._artifact_stores(queues)
-        tables = self._feature_stores()
         pool = GooglePool(
             "identity",
             GooglePoolArgs(
@@ -104,8 +105,11 @@ class Builder:
             ),
             self._on_gcp(),
         )
-        # Bindings that name roles of the pool are refused while the pool is not there.
-        after_pool = pulumi.ResourceOptions(providers=[self._providers.aws, self._providers.gcp], depends_on=[pool])
+        # Google refuses grants to roles of a pool that is not there.
+        self._first.append(pool)
+        queues = ArtifactQueues("artifact-queues", names, shared, self._on_both())
+        stores, third = self._artifact_stores(queues), self._third_copy(shared)
+        tables = self._feature_stores()
         keys = SigningKeys(
             "signing",
             SigningKeysArgs(
@@ -115,7 +119,7 @@ class Builder:
                 shared=shared,
                 protect=settings.protect_data,
             ),
-            after_pool,
+            self._on_both(),
         )
         google = GoogleSide(settings, names, stores[1], tables[1], self._on_gcp())
         aws = AwsSide(settings, names, stores[0], tables[0], self._on_aws())
@@ -143,7 +147,7 @@ class Builder:
                 hostname=settings.hostname,
                 retention=settings.retention,
             ),
-            after_pool,
+            pulumi.ResourceOptions.merge(self._on_both(), after(third)),
         )
         features = FeatureReplication(
             "features",
@@ -155,7 +159,7 @@ class Builder:
                 shared=shared,
                 protect=settings.protect_data,
             ),
-            after_pool,
+            self._on_both(),
         )
         google_features = GoogleFeatureReplication(
             "google-features",
@@ -173,8 +177,8 @@ class Builder:
             ),
             self._on_both(),
         )
-        bridge = options.bridge(settings, names, shared, after_pool)
-        user_data = options.user_data(settings, names, shared, aws.network, google.subnet, after_pool)
+        bridge = options.bridge(settings, names, shared, self._on_both())
+        user_data = options.user_data(settings, names, shared, aws.network, google.subnet, self._on_both())
         parts = self._serve(sides)
         return System(
             settings, self._topology, names, parts, artifacts, keys, features, google_features, bridge, user_data
@@ -210,9 +214,10 @@ class Builder:
             parts[site] = sides[site].fleet(topology.sites[site], after=(balancer,))
         return {site: parts[site] for site in Site}
 
-    def _artifact_stores(self, queues: ArtifactQueues) -> tuple[AwsArtifactStore, GoogleArtifactStore]:
+    def _third_copy(self, shared: FunctionSettings) -> list[pulumi.Resource]:
+        """Make the bucket of the third copy, and return what everything that writes to it depends on."""
         settings, names = self._settings, self._names
-        EdgeArtifactStore(
+        store = EdgeArtifactStore(
             "artifacts-r2",
             EdgeArtifactStoreArgs(
                 account_id=settings.cloudflare_account_id,
@@ -221,6 +226,14 @@ class Builder:
             ),
             self._on_edge(),
         )
+        keys = settings.third_copy_keys
+        if keys is None:
+            return [store]
+        args = ThirdCopyDisposalArgs(names=names, store=store, keys=keys, shared=shared, protect=settings.protect_data)
+        return [ThirdCopyDisposal("artifacts-r2-disposal", args, self._on_aws())]
+
+    def _artifact_stores(self, queues: ArtifactQueues) -> tuple[AwsArtifactStore, GoogleArtifactStore]:
+        settings, names = self._settings, self._names
         return (
             AwsArtifactStore(
                 "artifacts-aws",
@@ -320,10 +333,10 @@ class Builder:
         return pulumi.ResourceOptions(providers=[self._providers.aws])
 
     def _on_gcp(self) -> pulumi.ResourceOptions:
-        return pulumi.ResourceOptions(providers=[self._providers.gcp])
+        return pulumi.ResourceOptions.merge(pulumi.ResourceOptions(providers=[self._providers.gcp]), after(self._first))
 
     def _on_both(self) -> pulumi.ResourceOptions:
-        return pulumi.ResourceOptions(providers=[self._providers.aws, self._providers.gcp])
+        return pulumi.ResourceOptions.merge(self._on_aws(), self._on_gcp())
 
     def _on_edge(self) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(providers=[self._providers.edge])

@@ -287,6 +287,20 @@ class R2Objects(S3Objects):
 
         return self._multipart(key, size, 0, -(-size // part_bytes), send, absent=True)
 
+    def empty(self) -> int:
+        """Delete every object, as many in a call as the store takes, and return how many there were."""
+        deleted = 0
+        with self._errors(""):
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket):
+                keys = [{"Key": each["Key"]} for each in page.get("Contents", ())]
+                if not keys:
+                    break
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True})
+                if refused := answer.get("Errors"):
+                    raise StoreRefusedError(f"{self._bucket}: {len(refused)} objects stay, the first {refused[0]}")
+                deleted += len(keys)
+        return deleted
+
     def copy(self, key: str, source: str) -> ObjectInfo:
         with self._errors(source):
             self._client.copy_object(

@@ -98,3 +98,14 @@ def test_no_address_of_this_machine_reaches_a_resource(stack: str, monkeypatch: 
         monkeypatch.setenv(name, "http://127.0.0.1:45678")
     for each in deploy(stack).registrations:
         assert "127.0.0.1" not in str(each.inputs), each.name
+
+
+def test_what_is_in_a_component_waits_for_what_the_component_waits_for(recorded: Recorder) -> None:
+    """A grant to a role of the pool is refused while there is no pool, and R2 keeps a bucket that is written to."""
+    by_role = [each for each in recorded.held() if str(each.inputs.get("member", "")).startswith("principalSet://")]
+    assert len(by_role) > 5
+    for each in by_role:
+        assert any(urn.endswith("::identity-pool") for urn in each.dependencies), each.name
+    before = "artifacts-r2-disposal-at-the-end" if recorded.stack == "local" else "artifacts-r2-bucket"
+    (writer,) = [each for each in recorded.registrations if each.name == "artifacts-sweep-function"]
+    assert any(urn.endswith(f"::{before}") for urn in writer.dependencies)

@@ -167,12 +167,14 @@ class InvocationActor:
         if USER_DATABASES in self._lambda.settings(function).environment and (reason := user_data.missing()):
             logger.warning("invocation %s is only recorded: %s", resource.id, reason)
             return
-        payload = str(resource.inputs.get("input") or "{}").encode()
+        self._answers[resource.id] = await self._call(function, _payload(resource, "create"))
+
+    async def _call(self, function: str, payload: bytes) -> str:
         answer = await self._lambda.invoke(function, payload, INVOKE_PATIENCE_SECONDS)
         if not answer.succeeded:
             text = answer.payload[:2000].decode(errors="replace")
             raise ActorError(f"function {function} failed when it was invoked: {text}; see its log")
-        self._answers[resource.id] = answer.payload.decode()
+        return answer.payload.decode()
 
     async def reveal(self, resource: Resource) -> dict[str, Any]:
         """Return what the function answered."""
@@ -180,13 +182,28 @@ class InvocationActor:
         return {} if answer is None else {"result": answer}
 
     async def remove(self, resource: Resource) -> None:
-        """Nothing is left of a call."""
+        """Call the function once more if its call lives as long as the resource; nothing else is left of a call."""
+        if _lives(resource):
+            await self._call(str(resource.inputs["functionName"]).rpartition(":")[2], _payload(resource, "delete"))
 
     def _done(self, resource: Resource) -> bool:
         try:
             return self._context.store.read(resource.cloud, resource.type, resource.id).inputs == resource.inputs
         except ResourceGoneError:
             return False
+
+
+def _lives(resource: Resource) -> bool:
+    return resource.inputs.get("lifecycleScope") == "CRUD"
+
+
+def _payload(resource: Resource, action: str) -> bytes:
+    """Return the input; of a call that lives as long as its resource, with what happens to it, as the provider documents."""
+    given = json.loads(str(resource.inputs.get("input") or "{}"))
+    if _lives(resource):
+        stage = {"action": action, "prev_input": given if action == "delete" else None}
+        given = {**given, str(resource.inputs.get("terraformKey") or "tf"): stage}
+    return json.dumps(given).encode()
 
 
 def _database(resource: Resource) -> str:

@@ -424,7 +424,7 @@ DATABASES = [
     behaviour(
         "aws:lambda/invocation:Invocation",
         "{functionName}_{@token|hex32}",
-        replace="functionName qualifier input triggers region",
+        replace="functionName qualifier input triggers region lifecycleScope",
         # What a function answers is not known before it has run; the cloud's answer has it, and it stays.
         outputs=_regional(result=lambda scope: scope.old_outputs.get("result") or (scope.get("@token") and "{}")),
     ),
