@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from functions import batch, settings, telemetry
 from functions.errors import SettingsError
 from functions.events import created_keys
-from functions.settings import Settings
+from functions.settings import Settings, Site
 from functions.stores.clients import Clients
 
 if TYPE_CHECKING:
     from functions.bridge.window import Window
+    from functions.features.reconcile_rule import Watermark
     from functions.stores.spanner_userdata import SpannerUserData
 
 
@@ -126,6 +127,13 @@ def third_copy_disposal(event: Mapping[str, Any], context: object) -> dict[str, 
     return {"deleted": clients.third.empty()}
 
 
+@cache
+def _feature_watermark(site: Site, clients: Clients) -> "Watermark":
+    from functions.features.reconcile_steps import watermark
+
+    return watermark(site, clients, _now_ms)
+
+
 def features_apply(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     """Handle a batch of the feature table's change stream; answers with the first sequence number to send again from."""
     found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.FEATURE_TABLES)
@@ -143,7 +151,11 @@ def features_apply(event: Mapping[str, Any], context: object) -> dict[str, Any]:
         parking=ObjectParkingLot(clients.objects(found.site), "features"),
         clock_ms=_now_ms,
     )
+    mark = _feature_watermark(found.site, clients)
+    mark.check()
     result = applier.run(event.get("Records", ()))
+    if result.failed is None:
+        mark.advance()
     report(found.metrics_namespace, found.site, result)
     return {"batchItemFailures": [] if result.failed is None else [{"itemIdentifier": result.failed}]}
 

@@ -128,6 +128,7 @@ def _feature_messages() -> "Gathering[PubSubMessage, bool]":
     from functions.features.metrics import report
     from functions.features.policies import parse_policies
     from functions.features.policies_rows import target
+    from functions.features.reconcile_steps import watermark
     from functions.features.reverse import RereadApplier
     from functions.gathering import Gathering
     from functions.parking import ObjectParkingLot
@@ -143,8 +144,13 @@ def _feature_messages() -> "Gathering[PubSubMessage, bool]":
         )
     )
 
+    mark = watermark(found.site, clients, _now_ms)
+
     def work(messages: Sequence[PubSubMessage]) -> list[bool]:
+        mark.check()
         done = applier.run(messages)
+        if not done.failed:
+            mark.advance()
         report(found.metrics_namespace, found.site, done.result)
         return [message.identity not in done.failed for message in messages]
 

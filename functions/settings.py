@@ -18,6 +18,7 @@ ARTIFACT_BUCKETS = "LIFEBOAT_ARTIFACT_BUCKETS"
 FEATURE_TABLES = "LIFEBOAT_FEATURE_TABLES"
 FEATURE_POLICIES = "LIFEBOAT_FEATURE_POLICIES"
 FEAST_VIEWS = "LIFEBOAT_FEAST_VIEWS"
+RECONCILE_ROWS_PER_SECOND = "LIFEBOAT_RECONCILE_ROWS_PER_SECOND"
 SESSION_KEYS = "LIFEBOAT_SESSION_KEYS"
 ARTIFACT_QUEUES = "LIFEBOAT_ARTIFACT_QUEUES"
 DEAD_TOPIC = "LIFEBOAT_DEAD_TOPIC"
@@ -59,6 +60,11 @@ CHUNK_BYTES_RANGE = (10 * MEBIBYTE, 256 * MEBIBYTE)
 
 # Of one function that sends; 0 is no limit. Below a megabyte a second one chunk would outlast its function.
 BYTES_PER_SECOND_RANGE = (1_000_000, 10_000_000_000)
+
+# What a comparison of the feature tables reads a second on each side. Rows of 400 B at this pace cost DynamoDB 1,000 read units a
+# second (half a unit for 4 KiB, https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html).
+DEFAULT_RECONCILE_ROWS_PER_SECOND = 20_000
+RECONCILE_ROWS_PER_SECOND_RANGE = (100, 1_000_000)
 
 DEFAULT_MODEL = "recommender"
 DEFAULT_ALIAS = "prod"
@@ -171,6 +177,7 @@ class Settings:
     bigtable_table: BigtableTable | None = None
     feature_policies: Mapping[str, object] = field(default_factory=dict)
     feast_views: Mapping[str, object] = field(default_factory=dict)
+    reconcile_rows_per_second: int = DEFAULT_RECONCILE_ROWS_PER_SECOND
     session_keys: str = field(default="", repr=False)
     aurora: AuroraDatabase | None = None
     spanner: SpannerPlace | None = None
@@ -213,6 +220,9 @@ def read(environment: Mapping[str, str], required: Iterable[str] = ()) -> Settin
         bigtable_table=BigtableTable(**bigtable) if bigtable else None,
         feature_policies=reader.json_map(FEATURE_POLICIES),
         feast_views=reader.json_map(FEAST_VIEWS),
+        reconcile_rows_per_second=reader.whole_number(
+            RECONCILE_ROWS_PER_SECOND, DEFAULT_RECONCILE_ROWS_PER_SECOND, RECONCILE_ROWS_PER_SECOND_RANGE
+        ),
         session_keys=environment.get(SESSION_KEYS, ""),
         aurora=AuroraDatabase(**aurora) if aurora else None,
         spanner=SpannerPlace(**spanner) if spanner else None,

@@ -27,10 +27,13 @@ PARTS = "parts/"
 RECEIPTS = "receipts/"
 TRANSFERS = "transfers/"
 PARKED = "parked/"
+# What comparisons of the feature tables keep, and what each of them leaves.
+RECONCILE = "reconcile/"
+RECONCILE_RUNS = "reconcile/runs/"
 # Files of jobs that Google runs: staging, temporary files, dead letters.
 JOBS = "jobs/"
 # Needed while a version is on its way, and by nobody after it.
-TRANSIENT = (PENDING, PACKS, PARTS)
+TRANSIENT = (PENDING, PACKS, PARTS, RECONCILE_RUNS)
 
 FEATURE_TABLE = "features"
 REPLICATION_PROFILE = "replication"

@@ -28,6 +28,8 @@ from infra.components.artifact_store import (
 )
 from infra.components.aws_layer import AwsLayer
 from infra.components.bridge import Bridge
+from infra.components.feature_reconciliation import PURPOSE as RECONCILE
+from infra.components.feature_reconciliation import FeatureReconciliation, FeatureReconciliationArgs
 from infra.components.feature_replication import FeatureReplication, FeatureReplicationArgs
 from infra.components.feature_replication_google import GoogleFeatureReplication, GoogleFeatureReplicationArgs
 from infra.components.feature_store import (
@@ -59,6 +61,7 @@ FEDERATED_FUNCTIONS = (
     *(f"artifact-{step}" for step, duties in DUTIES.items() if duties.crosses),
     READER,
     "features-apply",
+    RECONCILE,
 )
 
 
@@ -174,6 +177,21 @@ class Builder:
                 workers=settings.sites.gcp.dataflow,
                 subnet=google.subnet,
                 aws_region=settings.sites.aws.region,
+            ),
+            self._on_both(),
+        )
+        FeatureReconciliation(
+            "features-reconcile",
+            FeatureReconciliationArgs(
+                names=names,
+                project=settings.sites.gcp.project,
+                location=settings.sites.gcp.region,
+                aws_region=settings.sites.aws.region,
+                aws_table=tables[0],
+                google_table=tables[1],
+                aws_files=stores[0],
+                google_files=stores[1],
+                shared=shared,
             ),
             self._on_both(),
         )

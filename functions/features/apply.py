@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from functions.errors import PermanentError, TransientError
 from functions.features.merge import newer
-from functions.features.plan import Adoption, Change, Outcome, Parked, Plan, lowest, plan
+from functions.features.plan import Adoption, Change, Outcome, Parked, Plan, lowest, plan, unforeseen
 from functions.features.tombstone import tombstone
 from functions.features.version import stamp, written_ms
 from functions.settings import Site
@@ -63,8 +63,17 @@ class FeatureApplier:
     clock_ms: Callable[[], int]
 
     def run(self, records: Sequence[Mapping[str, Any]]) -> Result:
-        """Apply the batch. Never raises for a single record's sake."""
-        done = self.execute(plan(records, self.clock_ms(), self.site))
+        """Apply the batch. Raises for a record that no rule foresaw, unless it comes alone: then it is parked like any poison.
+
+        So an event source mapping that splits failing batches finds that record, and the rest of its shard goes on.
+        """
+        try:
+            todo = plan(records, self.clock_ms(), self.site)
+        except Exception as error:
+            if len(records) != 1:
+                raise
+            todo = unforeseen(records[0], error)
+        done = self.execute(todo)
         return done.result(lowest(done.failed))
 
     def execute(self, todo: Plan) -> Done:

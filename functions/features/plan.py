@@ -105,6 +105,14 @@ def plan(records: Sequence[Mapping[str, Any]], now_ms: int, site: Site) -> Plan:
     return Plan(changes, adoptions, parked, outcomes)
 
 
+def unforeseen(record: Mapping[str, Any], error: Exception) -> Plan:
+    """Return the plan that parks one record because reading it ended in an error that no rule foresaw."""
+    sequence = str(record.get("dynamodb", {}).get("SequenceNumber", ""))
+    return Plan(
+        {}, {}, [Parked(sequence, f"record {sequence!r} can't be read: {type(error).__name__}: {error}", record)]
+    )
+
+
 def lowest(sequences: Sequence[str]) -> str | None:
     """Return the first of the sequence numbers in the stream's order: they are numbers of up to 40 digits, written as text."""
     return min(sequences, key=int, default=None)

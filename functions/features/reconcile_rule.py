@@ -1,8 +1,8 @@
 """When a reconciliation begins by itself: never done before, a stream that outran its retention, or its period is over.
 
 A consumer that was away for longer than its stream keeps records finds the stream trimmed and reads on as if nothing were
-missing. So every batch that is applied leaves a watermark, and the first batch after too long a silence asks for a
-reconciliation before it goes on.
+missing; so does one whose other side was away for so long that records were given up. So every batch that is applied in full
+leaves a watermark, and the first batch after too long a silence asks for a reconciliation before it goes on.
 """
 
 import json
@@ -10,13 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from functions.errors import TransientError
 from functions.features.reconcile_survey import BucketShelf
+from functions.telemetry import LOGGER
 
-# DynamoDB Streams keep 24 hours; the last hour counts as lost, for trimming is not to the minute.
-# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
-DYNAMODB_KEEPS_MS = 23 * 3_600_000
-# The program asks Bigtable for seven days (https://cloud.google.com/bigtable/docs/change-streams-overview).
-BIGTABLE_KEEPS_MS = (7 * 24 - 1) * 3_600_000
+# DynamoDB Streams keep 24 hours, and the program's event source mapping gives a record up after 22; an hour of that counts as
+# lost, for neither is to the minute. https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
+DYNAMODB_KEEPS_MS = 21 * 3_600_000
+# Bigtable keeps changes for seven days, but a message of one is dead after its hundred attempts, 60 s apart at most: an hour and
+# a half. https://cloud.google.com/pubsub/docs/handling-failures
+BIGTABLE_KEEPS_MS = 80 * 60_000
 # A full comparison reads both tables once; daily it also proves that the event paths lose nothing.
 PERIOD_MS = 24 * 3_600_000
 # After a run that did not end equal the next begins no sooner than this.
@@ -69,37 +72,53 @@ def outran(watermark_ms: int | None, now_ms: int, keeps_ms: int) -> bool:
 
 @dataclass
 class Watermark:
-    """The hook of an apply path: `touch` before each batch. One object a path in the site's own bucket.
+    """The hook of an apply path: `check` before each batch, `advance` after one that was applied in full.
 
-    Healthy paths are never silent for long, since every host writes a heartbeat row a second. One watermark stands for all
-    shards of a stream: a single shard that stands still shows in its iterator age, where an alarm watches.
+    One object a path in the site's own bucket. Healthy paths are never silent for long, since every host writes a heartbeat row
+    a second. One watermark stands for all shards of a stream: a single shard that stands still shows in its iterator age, where
+    an alarm watches.
     """
 
     shelf: BucketShelf
     path: str
     keeps_ms: int
     clock_ms: Callable[[], int]
+    _looked_ms: int | None = field(default=None)
     _saved_ms: int | None = field(default=None)
 
-    def touch(self) -> bool:
-        """Note that the path is alive; returns True when it was away for too long, and then a gap is on record.
+    def check(self) -> bool:
+        """Return True when the path was away for too long; a gap is then on record, and a reconciliation due.
 
         Raises the store's errors: a batch must not go on as long as a gap can't be put on record.
         """
         now_ms = self.clock_ms()
-        if self._saved_ms is not None and now_ms - self._saved_ms < _SAVE_EVERY_MS:
+        if _lately(self._looked_ms, now_ms):
             return False
-        found = read_ms(self.shelf, self._name)
-        gap = outran(found, now_ms, self.keeps_ms)
+        gap = outran(read_ms(self.shelf, self._name), now_ms, self.keeps_ms)
         if gap:
             self.shelf.put(REQUEST, ms_document(now_ms))
-        self.shelf.put(self._name, ms_document(now_ms))
-        self._saved_ms = now_ms
+        self._looked_ms = now_ms
         return gap
+
+    def advance(self) -> None:
+        """Note that a batch was applied in full. One that can't be noted costs a comparison too many at most."""
+        now_ms = self.clock_ms()
+        if _lately(self._saved_ms, now_ms):
+            return
+        try:
+            self.shelf.put(self._name, ms_document(now_ms))
+        except TransientError as error:
+            LOGGER.warning("the watermark of path %s was not kept: %s", self.path, error)
+            return
+        self._saved_ms = now_ms
 
     @property
     def _name(self) -> str:
         return f"watermark/{self.path}.json"
+
+
+def _lately(then_ms: int | None, now_ms: int) -> bool:
+    return then_ms is not None and now_ms - then_ms < _SAVE_EVERY_MS
 
 
 def read_ms(shelf: BucketShelf, name: str) -> int | None:

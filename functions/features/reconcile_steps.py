@@ -1,12 +1,14 @@
-"""What a scheduled reconciliation is made of: the site's turn out of settings and clients, and its metric line."""
+"""What a scheduled reconciliation is made of: the site's turn out of settings and clients, its watermark, its metric line."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
 from functions import telemetry
 from functions.features.policies import parse_policies
 from functions.features.policies_rows import target
 from functions.features.reconcile import Report
-from functions.features.reconcile_survey import BucketShelf
+from functions.features.reconcile_rule import BIGTABLE_KEEPS_MS, DYNAMODB_KEEPS_MS, Watermark
+from functions.features.reconcile_survey import BucketShelf, SteadyPace
 from functions.features.reconcile_turn import Phase, Turn
 from functions.parking import ObjectParkingLot
 from functions.settings import Settings, Site
@@ -15,11 +17,18 @@ from functions.stores.clients import Clients
 # Programs that know nothing of versions change items of DynamoDB in place and leave the version as it was. In Bigtable a write
 # past the library carries the server's own time and shows by that.
 PLAIN_WRITERS = frozenset({Site.AWS})
+# How long what a site's store tells of its changes waits for a path that does not take it.
+KEEPS_MS: Mapping[Site, int] = {Site.AWS: DYNAMODB_KEEPS_MS, Site.GCP: BIGTABLE_KEEPS_MS}
 
 
 def shelves(clients: Clients) -> dict[Site, BucketShelf]:
     """Return where each site's documents lie."""
     return {site: BucketShelf(clients.objects(site)) for site in Site}
+
+
+def watermark(site: Site, clients: Clients, clock_ms: Callable[[], int]) -> Watermark:
+    """Return the watermark of the path that begins at `site`. It looks at the bucket once a minute, so keep it."""
+    return Watermark(BucketShelf(clients.objects(site)), "features", KEEPS_MS[site], clock_ms)
 
 
 def turn(found: Settings, clients: Clients, clock_ms: Callable[[], int]) -> Turn:
@@ -34,6 +43,7 @@ def turn(found: Settings, clients: Clients, clock_ms: Callable[[], int]) -> Turn
         parking=ObjectParkingLot(clients.objects(found.site), "features"),
         clock_ms=clock_ms,
         plain_writers=PLAIN_WRITERS,
+        pace=SteadyPace(found.reconcile_rows_per_second, time.monotonic, time.sleep),
     )
 
 

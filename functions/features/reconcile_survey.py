@@ -35,6 +35,8 @@ from functions.stores.errors import NotFoundError, PreconditionFailedError
 from functions.stores.protocols import FeatureTable, ObjectStore, Unreadable
 
 PREFIX = "reconcile"
+# What runs leave, apart from what is kept for good: a lifecycle rule of the bucket removes it.
+RUNS = "runs"
 # Enough that a share of a large table fits a function's time and memory, few enough that a small table costs few calls.
 SHARES = 16
 # The pace is kept, and a deadline looked at, every so many rows.
@@ -75,7 +77,7 @@ class MemoryShelf:
 
 @dataclass(frozen=True)
 class BucketShelf:
-    """Documents in a site's artifact bucket, below `reconcile/`; a lifecycle rule of the bucket may remove them."""
+    """Documents in a site's artifact bucket, below `reconcile/`."""
 
     store: ObjectStore
 
@@ -276,7 +278,7 @@ class Survey:
         return data
 
     def _name(self, name: str) -> str:
-        return f"{self.run.name}/{self.site}/{name}"
+        return f"{RUNS}/{self.run.name}/{self.site}/{name}"
 
 
 def pages_of(leaves: Sequence[int]) -> dict[int, frozenset[int]]:

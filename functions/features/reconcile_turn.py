@@ -15,7 +15,7 @@ from functions.features.apply import ParkingLot
 from functions.features.errors import DigestError
 from functions.features.reconcile import Reconciler, Report
 from functions.features.reconcile_rule import FINISHED, PERIOD_MS, REQUEST, due, ms_document, read_ms
-from functions.features.reconcile_survey import BucketShelf, FreePace, Pace, Run, Survey
+from functions.features.reconcile_survey import RUNS, BucketShelf, FreePace, Pace, Run, Survey
 from functions.settings import Site
 from functions.stores.protocols import FeatureTable, RowStore
 from functions.telemetry import LOGGER
@@ -124,7 +124,7 @@ def _age(run: Run) -> int:
 
 
 def _report_name(run: Run) -> str:
-    return f"{run.name}/report.json"
+    return f"{RUNS}/{run.name}/report.json"
 
 
 def _read_run(shelf: BucketShelf) -> Run | None:

@@ -18,8 +18,9 @@ LOG_DAYS = 30
 STREAM_BATCH = 1_000
 # Batches of one shard at once; rows of one entity keep their order.
 STREAM_PARALLELISM = 4
-# A record that fails this often is parked, so that it can't hold its shard for the stream's whole day.
-STREAM_RETRIES = 20
+# What no retry can mend the handler parks itself, so a record fails again and again only while the other cloud is away, and must
+# outlast that in the stream. Bounded all the same: a record that ends its function each time must not hold a shard for a day.
+STREAM_RETRIES = 5_000
 # Below the 24 hours that DynamoDB keeps a stream record: what is parked can still be read again.
 STREAM_RECORD_SECONDS = 80_000
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import pulumi
 
 from functions.settings import Site
+from infra.components.artifact_access import Access
 from infra.components.artifact_store import AwsArtifactStore
 from infra.components.aws_function import AwsFunction, AwsFunctionArgs
 from infra.components.feature_store import AwsFeatureStore, GoogleFeatureStore
 from infra.components.function_settings import FunctionSettings
-from infra.naming import PARKED, Names
+from infra.naming import PARKED, RECONCILE, Names
 from infra.rights import Statement
 
 APPLY_SECONDS = 60
@@ -49,10 +50,7 @@ class FeatureReplication(pulumi.ComponentResource):
                         actions=["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"],
                         resources=[args.source_store.arn],
                     ),
-                    Statement(
-                        actions=["s3:PutObject"],
-                        resources=[pulumi.Output.concat(args.parking_store.arn, f"/{PARKED}*")],
-                    ),
+                    *args.parking_store.rights(Access(writes=(PARKED, RECONCILE))),
                 ),
                 memory_mb=APPLY_MEMORY_MB,
                 timeout_seconds=APPLY_SECONDS,

@@ -17,7 +17,7 @@ from infra.components.federation import AwsRoleForGoogle, AwsRoleForGoogleArgs
 from infra.components.function_settings import FunctionSettings
 from infra.components.google_function import GoogleFunction, GoogleFunctionArgs
 from infra.components.google_topic import GooglePush, GooglePushArgs, GoogleTopic, GoogleTopicArgs
-from infra.naming import JOBS, PARKED, REPLICATION_PROFILE, Names
+from infra.naming import JOBS, PARKED, RECONCILE, REPLICATION_PROFILE, Names
 from infra.rights import Statement
 from infra.settings import DataflowWorkers
 
@@ -126,7 +126,8 @@ class GoogleFeatureReplication(pulumi.ComponentResource):
         apply.invoked_by("push", apply.member)
         args.source_store.writer(f"{name}-apply-reads", apply.member)
         # Creating with a precondition needs the right to overwrite, or the answer to a lost race is a refusal.
-        args.parking_store.grant(f"{name}-apply-parks", apply.member, "roles/storage.objectUser", (PARKED,))
+        args.parking_store.grant(f"{name}-apply-parks", apply.member, "roles/storage.objectUser", (PARKED, RECONCILE))
+        args.parking_store.grant_list(f"{name}-apply-lists", apply.member)
         AwsRoleForGoogle(
             f"{name}-on-aws",
             AwsRoleForGoogleArgs(

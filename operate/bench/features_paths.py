@@ -1,8 +1,8 @@
 """The ways from stream records into Bigtable that the bench compares, each a function over one batch of records.
 
-The official client is given two kinds of work. Rows of plain features it writes as its users do, a cell a feature, spared the echo
-test, the collapsing and the canonical form. Rows of the client library it writes as we do, their bytes in one cell, planned by the
-same code, so that there the two differ in nothing but how bytes are written.
+The official client is given two kinds of work. Rows of plain features it writes as its users do, a cell a feature, spared the
+echo test, the collapsing and the canonical form. Rows of the client library it writes as we do, their bytes in one cell, planned
+by the same code, so that there the two differ in nothing but how bytes are written.
 """
 
 import asyncio

@@ -14,7 +14,8 @@ class SideParity:
     """One side of a store.
 
     `lag_ms`: how far this side is behind the other, None if nothing tells. `parked` counts records that this side's paths
-    could not apply and kept for people, None where they are counted on the other side. `unreadable` counts rows that have no exact form.
+    could not apply and kept for people, None where they are counted on the other side. `unreadable` counts rows that have no
+    exact form.
     """
 
     rows: int

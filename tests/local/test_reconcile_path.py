@@ -1,5 +1,6 @@
 """Reconciling a DynamoDB table and a Bigtable table through the deployed handlers, and `verify` on top."""
 
+import base64
 import json
 import random
 import time
@@ -14,8 +15,9 @@ from replication_sites import Sites, make_sites, sdk_variables, variables
 from functions import entry_aws
 from functions.features.client import FeatureStore
 from functions.features.envelope import Envelope, decode, encode
+from functions.features.reconcile_rule import DYNAMODB_KEEPS_MS, ms_document
 from functions.features.reconcile_steps import turn
-from functions.features.reconcile_survey import FreePace, MemoryShelf, Run, Survey
+from functions.features.reconcile_survey import BucketShelf, FreePace, MemoryShelf, Run, Survey
 from functions.features.reconcile_turn import Phase
 from functions.features.version import stamp
 from functions.settings import SITE, Site
@@ -160,3 +162,37 @@ def test_what_can_not_be_merged_is_parked_and_shows(sites: Sites) -> None:
     assert not told.equal
     assert told.sides[Site.GCP].parked == 1
     assert decode(ahead.envelope).attributes["n"] == 1
+
+
+def test_a_stream_that_was_trimmed_past_the_checkpoint_is_made_up_for(sites: Sites) -> None:
+    here, there = (sites.clients(Site.AWS).feature_table(site) for site in Site)
+    assert entry_aws.features_reconcile({}, Context())["phase"] == Phase.WAITING  # type: ignore[arg-type]
+    turn(sites.settings(Site.GCP), sites.clients(Site.GCP), now_ms).run(lambda: False)
+    shelf = BucketShelf(sites.clients(Site.AWS).objects(Site.AWS))
+    # The last batch that was applied in full is older than what the stream keeps, and these rows' records are gone.
+    shelf.put("watermark/features.json", ms_document(now_ms() - DYNAMODB_KEEPS_MS - 60_000))
+    here.apply([row(f"lost#{number}", 5_000, number) for number in range(40)])
+    assert entry_aws.features_reconcile({}, Context()) == {"phase": Phase.IDLE}  # type: ignore[arg-type]
+
+    fresh = row("fresh", 10, 1)
+    change = {
+        "Keys": {"entity": {"S": fresh.key}},
+        "NewImage": {
+            "entity": {"S": fresh.key},
+            "v": {"N": str(fresh.version)},
+            "e": {"B": base64.b64encode(fresh.envelope).decode()},
+        },
+        "SequenceNumber": "100000000000000000001",
+    }
+    here.apply([fresh])
+    answer = entry_aws.features_apply({"Records": [{"eventName": "INSERT", "dynamodb": change}]}, None)
+    assert answer == {"batchItemFailures": []}
+    assert set(rows_of(there)) == {"fresh"}
+
+    assert entry_aws.features_reconcile({}, Context())["phase"] == Phase.WAITING  # type: ignore[arg-type]
+    phase, report = turn(sites.settings(Site.GCP), sites.clients(Site.GCP), now_ms).run(lambda: False)
+    assert report is not None
+    assert (phase, report.equal, report.differing, report.sent) == (Phase.DONE, True, 40, {Site.GCP: 40})
+    assert len(set(report.digests.values())) == 1
+    assert rows_of(here) == rows_of(there)
+    assert entry_aws.features_reconcile({}, Context()) == {"phase": Phase.IDLE}  # type: ignore[arg-type]

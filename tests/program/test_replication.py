@@ -6,6 +6,8 @@ import re
 
 from functions import settings as function_settings
 from functions.artifacts import paths
+from functions.features.reconcile_rule import BIGTABLE_KEEPS_MS, DYNAMODB_KEEPS_MS
+from functions.features.reconcile_survey import PREFIX, RUNS
 from infra import naming
 from tests.program.recording import Recorder, deploy, stack_settings
 
@@ -204,6 +206,55 @@ def test_nothing_is_deleted_unless_the_stack_says_so(local: Recorder) -> None:
     assert rules(kept) == {function_settings.Retention(5, 30)}
 
 
+def test_both_sites_compare_their_features_by_a_clock(recorded: Recorder) -> None:
+    (schedule,) = [
+        each.inputs
+        for each in recorded.of("aws:scheduler/schedule:Schedule")
+        if each.inputs["name"].endswith("features-reconcile")
+    ]
+    assert schedule["scheduleExpression"] == "rate(5 minutes)"
+    (job,) = [
+        each.inputs
+        for each in recorded.of("gcp:cloudscheduler/job:Job")
+        if each.inputs["name"].endswith("features-reconcile")
+    ]
+    assert job["schedule"] == "*/5 * * * *"
+    (function,) = [
+        each.inputs
+        for each in recorded.of("aws:lambda/function:Function")
+        if each.inputs["name"].endswith("features-reconcile")
+    ]
+    # Two turns of a site at once would read the same shares twice.
+    assert function["reservedConcurrentExecutions"] == 1
+    assert schedule["target"]["arn"].endswith("features-reconcile-aws-function")
+    # Each keeps its own documents and reads the other's; what runs leave behind goes away by itself.
+    own = {naming.RECONCILE, naming.PARKED}
+    assert prefixes_on_aws(recorded, "features-reconcile", "s3:PutObject") == own
+    assert prefixes_on_aws(recorded, "features-reconcile-from-gcp", "s3:GetObject") == {naming.RECONCILE}
+    assert prefixes_on_aws(recorded, "features-reconcile-from-gcp", "s3:PutObject") == set()
+    assert naming.RECONCILE_RUNS in naming.TRANSIENT
+
+
+def test_a_comparison_is_asked_for_before_records_and_messages_are_given_up(prod: Recorder) -> None:
+    (stream,) = [
+        each.inputs
+        for each in prod.of("aws:lambda/eventSourceMapping:EventSourceMapping")
+        if "startingPosition" in each.inputs
+    ]
+    assert (stream["maximumRecordAgeInSeconds"] - 3_600) * 1_000 >= DYNAMODB_KEEPS_MS
+    (push,) = [
+        each.inputs
+        for each in prod.of("gcp:pubsub/subscription:Subscription")
+        if each.inputs["name"].endswith("features-apply")
+    ]
+    pause, longest = (int(push["retryPolicy"][f"{which}Backoff"].rstrip("s")) for which in ("minimum", "maximum"))
+    given_up_seconds = 0
+    for _ in range(int(push["deadLetterPolicy"]["maxDeliveryAttempts"]) - 1):
+        given_up_seconds += pause
+        pause = min(2 * pause, longest)
+    assert given_up_seconds * 1_000 >= BIGTABLE_KEEPS_MS
+
+
 def test_the_third_copys_key_is_for_those_who_write_there(local: Recorder, prod: Recorder) -> None:
     readers = {
         each.inputs["member"].partition("@")[0].rpartition("-")[2]
@@ -250,7 +301,7 @@ def test_functions_can_read_the_environment_they_are_given(recorded: Recorder) -
         found = function_settings.read(each.inputs["serviceConfig"]["environmentVariables"])
         assert found.site is function_settings.Site.GCP
         # What it can never apply it parks in the site's bucket.
-        parks_in_bucket = each.inputs["buildConfig"]["entryPoint"] == "features_apply"
+        parks_in_bucket = each.inputs["buildConfig"]["entryPoint"] in ("features_apply", "features_reconcile")
         assert bool(found.dead_topic) is not parks_in_bucket
         assert bool(found.aws_role) is (each.inputs["buildConfig"]["entryPoint"] != "artifact_inbox")
         told.append(found)
@@ -298,6 +349,8 @@ def test_the_program_and_the_functions_mean_the_same_keys() -> None:
         naming.VERDICTS: paths.verdict_key(model, version),
         naming.TOMBSTONES: paths.tombstone_key(model, version),
         naming.AUDITS: paths.audit_key("aws", "2026-11-24"),
+        naming.RECONCILE: f"{PREFIX}/current.json",
+        naming.RECONCILE_RUNS: f"{PREFIX}/{RUNS}/1/report.json",
     }
     for prefix, key in keys.items():
         assert key.startswith(prefix)

@@ -92,7 +92,7 @@ def test_hosts_are_private_encrypted_and_ask_for_tokens(recorded: Recorder) -> N
 
 def test_google_functions_are_internal_and_run_as_their_own_accounts(recorded: Recorder) -> None:
     functions = recorded.of("gcp:cloudfunctionsv2/function:Function")
-    assert len(functions) == 9
+    assert len(functions) == 10
     assert all(each.inputs["serviceConfig"]["ingressSettings"] == "ALLOW_INTERNAL_ONLY" for each in functions)
     accounts = {each.inputs["serviceConfig"]["serviceAccountEmail"] for each in functions}
     assert len(accounts) == len(functions)
@@ -118,7 +118,7 @@ def test_only_the_functions_roles_come_in_by_the_pool(recorded: Recorder) -> Non
     on_google = [each for each in recorded.of("aws:lambda/function:Function") if not each.name.startswith(ON_AWS_ALONE)]
     roles = {each.inputs["role"].rpartition("/")[2] for each in on_google}
     names = {each.inputs["name"] for each in on_google}
-    assert len(roles) == len(names) == 10
+    assert len(roles) == len(names) == 11
     # What lies in a site's inbox is that site's own business.
     names = {name for name in names if not name.endswith("-inbox")}
     for name in names:
@@ -138,7 +138,7 @@ def test_the_role_for_google_pins_subject_and_both_audiences(recorded: Recorder)
         for _, each in statements(recorded)
         if "Federated" in (each.get("Principal") or {}) and isinstance(each["Principal"], dict)
     ]
-    assert len(trusts) == 8
+    assert len(trusts) == 9
     pinned = {f"accounts.google.com:{key}" for key in ("aud", "oaud", "sub")}
     assert all(set(trust["Condition"]["StringEquals"]) == pinned for trust in trusts)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from functions.features.apply import percentile
+from functions.features.apply import FeatureApplier, percentile
 from functions.features.echo import Meaning, meaning
 from functions.features.envelope import Envelope, decode, encode
 from functions.features.errors import PoisonRecordError
@@ -15,6 +15,7 @@ from functions.features.items import Content
 from functions.features.plan import Adoption, Outcome, lowest, plan
 from functions.features.version import stamp
 from functions.settings import Site
+from tests.unit.features.memory_tables import MemoryParking, MemoryTable
 
 EVENTS = Path(__file__).parents[2] / "events"
 NOW_MS = 1_795_500_000_000
@@ -47,6 +48,16 @@ def row(version: int | None, value: int = 1) -> Content:
 )
 def test_echo_table(old: Content | None, new: Content | None, by_store: bool, expected: Meaning) -> None:
     assert meaning(old, new, by_store, Site.AWS) is expected
+
+
+def test_a_record_that_no_rule_foresaw_is_found_by_splitting_and_parked() -> None:
+    applier = FeatureApplier(Site.AWS, MemoryTable([]), MemoryTable([]), parking := MemoryParking(), lambda: NOW_MS)
+    odd = {"eventName": "INSERT", "dynamodb": {"SequenceNumber": "7", "Keys": 5}}
+    with pytest.raises(AttributeError):
+        applier.run([record(6, "good", sealed(HOME)), odd])
+    result = applier.run([odd])
+    assert (result.failed, result.outcomes[Outcome.PARKED]) == (None, 1)
+    assert "AttributeError" in str(parking.parked)
 
 
 def test_a_version_of_no_known_site_is_poison() -> None:

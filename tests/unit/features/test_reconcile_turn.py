@@ -1,6 +1,7 @@
 """Turns of two sites that only share their buckets: they agree on a run, divide the work, go on after breaks, and rest."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from functions.features.reconcile_rule import (
     Cause,
     Watermark,
     due,
+    ms_document,
     outran,
 )
 from functions.features.reconcile_survey import BucketShelf
@@ -126,29 +128,52 @@ def test_a_path_that_was_away_too_long_asks_for_a_run_before_it_goes_on() -> Non
     def watermark() -> Watermark:
         return Watermark(shelf, "features-aws", DYNAMODB_KEEPS_MS, lambda: pair.now_ms)
 
-    assert not watermark().touch()
+    assert not watermark().check()
+    watermark().advance()
     pair.now_ms += DYNAMODB_KEEPS_MS
-    assert not watermark().touch()
+    assert not watermark().check()
     assert pair.phase(Site.AWS) is Phase.IDLE
-    pair.now_ms += DYNAMODB_KEEPS_MS + 1
-    mark = watermark()
-    assert mark.touch()
-    assert not mark.touch()
     pair.now_ms += 1
+    mark = watermark()
+    assert mark.check()
+    # Once a minute it looks again: until a batch is applied in full, the gap grows.
+    assert not mark.check()
+    mark.advance()
+    pair.now_ms += 60_000
+    assert not mark.check()
     assert pair.phase(Site.GCP) is Phase.WAITING
     assert pair.phase(Site.AWS) is Phase.DONE
     assert pair.phase(Site.AWS) is Phase.IDLE
 
 
+def test_batches_that_fail_leave_no_watermark_so_an_outage_of_the_other_side_shows() -> None:
+    pair = Pair()
+    mark = Watermark(pair.shelves[Site.AWS], "features-aws", DYNAMODB_KEEPS_MS, lambda: pair.now_ms)
+    mark.advance()
+    gaps = 0
+    for _ in range(30):
+        # Every hour the stream sends the same batch again, and again it fails.
+        pair.now_ms += 3_600_000
+        gaps += mark.check()
+    assert gaps == 9
+    mark.advance()
+    pair.now_ms += 60_000
+    assert not mark.check()
+
+
 def test_a_gap_that_can_not_be_recorded_stops_the_path() -> None:
     class Away(MemoryBucket):
+        def get(self, key: str, limit: int) -> tuple[bytes, Any]:
+            return ms_document(0), None
+
         def put(self, key: str, data: bytes, **_: object) -> None:  # type: ignore[override]
             raise StoreUnavailableError("away")
 
     mark = Watermark(BucketShelf(Away()), "features-aws", DYNAMODB_KEEPS_MS, lambda: NOW_MS)  # type: ignore[arg-type]
     for _ in range(2):
         with pytest.raises(StoreUnavailableError):
-            mark.touch()
+            mark.check()
+    mark.advance()
 
 
 def test_the_rule() -> None:
