@@ -150,16 +150,13 @@ def _decode(pieces: list[_Piece], packed: list[bytes | None], executor: ThreadPo
         tensor = ladder.open_tensor(data, len(piece.child), piece.dtype)
         target = bytearray(tensor.size)
         found.append(target)
-        waiting += [executor.submit(_fill, target, tensor, number, piece) for number in range(len(tensor.blocks))]
+        waiting += [
+            executor.submit(tensor.decode_block, number, piece.parent, memoryview(target))
+            for number in range(len(tensor.blocks))
+        ]
     for each in waiting:
         each.result()
     return found
-
-
-def _fill(target: bytearray, tensor: ladder.EncodedTensor, number: int, piece: _Piece) -> None:
-    block = tensor.decode_block(number, piece.parent)
-    begin = number * tensor.block_bytes
-    target[begin : begin + len(block)] = block
 
 
 def _xor_bytes(pieces: list[_Piece]) -> int:

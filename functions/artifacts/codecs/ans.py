@@ -11,7 +11,7 @@ Format, integers little-endian:
              that many 0 bits and a 1 bit, then its lowest bit. With d = prediction - code, n = 2d - 2 if d > 0, else -2d - 1. The
              prediction is the code of the symbol before the last (same sign, next smaller magnitude of a residual); for
              symbols 1 and 2 that of the last one; 32 for symbol 0. Fields as in bits.py; filled up to a whole byte.
-    lanes    1 byte, base-2 logarithm of the number of lanes (0 to 8)
+    lanes    1 byte, base-2 logarithm of the number of lanes (0 to 6)
     count    4 bytes, number of 16-bit words
     states   4 bytes a lane: where its decoder starts
     words    2 bytes each
@@ -40,7 +40,8 @@ from functions.artifacts.codecs.errors import DamagedBlockError
 PRECISION_BITS = 12
 TOTAL = 1 << PRECISION_BITS
 LOWEST_STATE = 1 << 16
-MOST_LANES_LOG = 8
+# Eight vectors of eight lanes: with more, nothing is left to wait for.
+MOST_LANES_LOG = 6
 # One lane for every 4,096 symbols: a lane costs two bytes more than the entropy.
 SYMBOLS_A_LANE_LOG = 12
 MOST_SYMBOLS = 256

@@ -30,7 +30,7 @@ from functions.artifacts.codecs.general import Bytes
 from functions.artifacts.codecs.layouts import Kind, Layout
 
 HEADER = struct.Struct("<BI")
-_PREFIX = 4096
+_STEP = 16 * 1024
 # Above what any caller uses; what a block's working memory follows from.
 MOST_BLOCK_BYTES = 64 * 1024 * 1024
 
@@ -69,13 +69,16 @@ def encode_block(codec: Codec, child: Bytes, parent: Bytes | ParentIndex | None,
     return HEADER.pack(codec, checksum(child)) + payload
 
 
-def decode_block(block: Bytes, size: int, parent: Bytes | None, whole_parent: Bytes | None, shape: Shape) -> Bytes:
-    """Return the `size` bytes of a block.
+def decode_block(
+    block: Bytes, child: memoryview, parent: Bytes | None, whole_parent: Bytes | None, shape: Shape
+) -> None:
+    """Fill `child`, which says how many bytes the block has.
 
     `parent` is the same range of the parent's tensor, `whole_parent` all its bytes; None where the caller has none. Raises
-    DamagedBlockError, UnknownCodecError, ParentMissingError or ChecksumError, and nothing else whatever the bytes.
+    DamagedBlockError, UnknownCodecError, ParentMissingError or ChecksumError, and nothing else whatever the bytes; `child` then
+    holds anything.
     """
-    data = memoryview(block)
+    data, size = memoryview(block), len(child)
     if len(data) < HEADER.size or size > MOST_BLOCK_BYTES:
         raise DamagedBlockError(f"block of {len(data)} bytes cannot hold {size}")
     code, expected = HEADER.unpack_from(data)
@@ -83,20 +86,22 @@ def decode_block(block: Bytes, size: int, parent: Bytes | None, whole_parent: By
         codec = Codec(code)
     except ValueError as error:
         raise UnknownCodecError(f"block has codec {code}, unknown to this release. Upgrade it first") from error
-    child = _content(codec, data[HEADER.size :], size, parent, whole_parent, shape)
+    _fill(codec, data[HEADER.size :], child, parent, whole_parent, shape)
     found = checksum(child)
     if found != expected:
         raise ChecksumError(
             f"block decodes to other bytes than were encoded (CRC32C {found:08x}, written {expected:08x}): "
             "damaged, or read with another parent. Fetch it again, and check the parent's version"
         )
-    return child
 
 
 def are_equal(left: Bytes, right: Bytes) -> bool:
     """Tell whether two runs of bytes are the same."""
-    # Views compare number by number, a hundred times slower than bytes do; few blocks that differ begin alike.
-    return len(left) == len(right) and bytes(left[:_PREFIX]) == bytes(right[:_PREFIX]) and bytes(left) == bytes(right)
+    # Views compare number by number, a hundred times slower than bytes do; in steps, as what differs does so soon.
+    return len(left) == len(right) and all(
+        bytes(left[begin : begin + _STEP]) == bytes(right[begin : begin + _STEP])
+        for begin in range(0, len(left), _STEP)
+    )
 
 
 def checksum(data: Bytes) -> int:
@@ -129,39 +134,38 @@ def _payload(codec: Codec, child: Bytes, parent: Bytes | ParentIndex | None, sha
     raise CodecError(f"{codec.name} is written for a block that equals its parent's, and no other")
 
 
-def _content(
-    codec: Codec, payload: memoryview, size: int, parent: Bytes | None, whole_parent: Bytes | None, shape: Shape
-) -> Bytes:
+def _fill(
+    codec: Codec, payload: memoryview, child: memoryview, parent: Bytes | None, whole_parent: Bytes | None, shape: Shape
+) -> None:
+    size = len(child)
     if codec is Codec.RAW:
         if len(payload) != size:
             raise DamagedBlockError(f"block holds {len(payload)} raw bytes, {size} are wanted")
-        return payload
-    if codec is Codec.ZSTD:
-        return general.decompress(payload, size)
-    if codec is Codec.CHUNKS:
+        child[:] = payload
+    elif codec is Codec.ZSTD:
+        child[:] = general.decompress(payload, size)
+    elif codec is Codec.CHUNKS:
         if whole_parent is None:
             raise ParentMissingError("block refers to a parent that is not there. Fetch the parent version first")
-        return chunks.decode(payload, size, whole_parent)
-    if codec in (Codec.PLANES, Codec.FLOATS):
-        layout = _whole(shape.layout, size)
-        return (
-            general.decode_planes(payload, size, layout.width)
-            if codec is Codec.PLANES
-            else _decode_floats(payload, size, layout)
-        )
-    if parent is None or len(parent) != size:
+        child[:] = chunks.decode(payload, size, whole_parent)
+    elif codec is Codec.PLANES:
+        child[:] = general.decode_planes(payload, size, _whole(shape.layout, size).width)
+    elif codec is Codec.FLOATS:
+        _decode_floats(payload, child, _whole(shape.layout, size))
+    elif parent is None or len(parent) != size:
         raise ParentMissingError(
             f"block needs {size} bytes of its parent, there are {0 if parent is None else len(parent)}. "
             "Fetch the parent version first"
         )
-    if codec is Codec.REFERENCE:
+    elif codec is Codec.REFERENCE:
         if len(payload):
             raise DamagedBlockError(f"reference has {len(payload)} bytes after it")
-        return parent
-    layout = _whole(shape.layout, size)
-    if codec is Codec.XOR:
-        return general.exclusive_or(general.decode_planes(payload, size, layout.width), parent)
-    return _decode_delta(payload, parent, layout)
+        child[:] = parent
+    elif codec is Codec.XOR:
+        planes = general.decode_planes(payload, size, _whole(shape.layout, size).width)
+        child[:] = general.exclusive_or(planes, parent)
+    else:
+        _decode_delta(payload, parent, child, _whole(shape.layout, size))
 
 
 def _whole(layout: Layout | None, size: int) -> Layout:
@@ -181,14 +185,13 @@ def _encode_delta(child: Bytes, parent: Bytes, layout: Layout, stretch: int) -> 
     return delta.encode(child, parent, layout, stretch)
 
 
-def _decode_delta(payload: memoryview, parent: Bytes, layout: Layout) -> Bytes:
+def _decode_delta(payload: memoryview, parent: Bytes, child: memoryview, layout: Layout) -> None:
     if found := kernel.load():
-        child = bytearray(len(parent))
-        found.delta_decode(payload, parent, _numbers(layout), memoryview(child))
-        return child
+        found.delta_decode(payload, parent, _numbers(layout), child)
+        return
     from functions.artifacts.codecs import delta
 
-    return delta.decode(payload, parent, layout)
+    child[:] = delta.decode(payload, parent, layout)
 
 
 def _encode_floats(child: Bytes, layout: Layout, stretch: int) -> bytes | None:
@@ -201,16 +204,15 @@ def _encode_floats(child: Bytes, layout: Layout, stretch: int) -> bytes | None:
     return planes.encode(child, layout, stretch)
 
 
-def _decode_floats(payload: memoryview, size: int, layout: Layout) -> Bytes:
+def _decode_floats(payload: memoryview, child: memoryview, layout: Layout) -> None:
     if layout.kind is not Kind.FLOAT:
         raise DamagedBlockError("block claims to hold floats, its tensor does not")
     if found := kernel.load():
-        child = bytearray(size)
-        found.floats_decode(payload, _numbers(layout), memoryview(child))
-        return child
+        found.floats_decode(payload, _numbers(layout), child)
+        return
     from functions.artifacts.codecs import planes
 
-    return planes.decode(payload, size, layout)
+    child[:] = planes.decode(payload, len(child), layout)
 
 
 def _numbers(layout: Layout) -> kernel.Numbers:

@@ -2,7 +2,7 @@
 
 Payload of a block of numbers that all have a parent, integers little-endian:
 
-    stretch  2 bytes, numbers in a stretch (1 to 256; the last may be shorter)
+    stretch  2 bytes, numbers in a stretch (1 to 512; the last may be shorter)
     frequent 1 byte, their number (0 to 8), then that many residuals, each as wide as a number
     pools    as groups.py writes them; the number of classes is theirs
     classes  only if there is more than one class: one table over the classes and a run of one symbol a stretch, its class,

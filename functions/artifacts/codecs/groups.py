@@ -2,7 +2,7 @@
 
 A training step moves the weights of one row by about the same amount, whatever their size, and the amount differs from row to
 row; counted in units of the last place it is larger where the parent's exponent is smaller. So a residual's distribution is
-known well from the class of its stretch (at most 256 neighbours in a row) and the parent's exponent (conditional coding).
+known well from the class of its stretch (at most 512 neighbours in a row) and the parent's exponent (conditional coding).
 The classes are sent; the exponents the receiver has.
 
 Class of a stretch: each magnitude, at most 2^16 - 1 (2^28 - 1 for numbers of 4 and 8 bytes), is brought to the scale of the
@@ -32,7 +32,7 @@ from functions.artifacts.codecs.tokens import highest_bit
 
 CLASSES = 16
 INDICES = 64
-MOST_STRETCH = 256
+MOST_STRETCH = 512
 # A distribution costs about 15 bytes; below this many counted members, a fourth of all, the sharper fit does not earn them.
 LEAST_MEMBERS = 128
 COUNTED_STEP = 4

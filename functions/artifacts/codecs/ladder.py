@@ -27,6 +27,7 @@ Blocks are independent: encoded and decoded in parallel, in any order. The kerne
 twice the block's bytes and 2 MiB to encode (18 MiB for 4 MiB of BF16, 26 MiB for single bytes) and 4 MiB to decode.
 """
 
+import math
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
@@ -46,16 +47,18 @@ OPAQUE = 0
 BLOCK_BYTES = 4 * 1024 * 1024
 BLOCK_RANGE = (4 * 1024, blocks.MOST_BLOCK_BYTES)
 SAMPLE_BYTES = 1024 * 1024
-# Of small tensors a sixteenth is looked at, or the choice would take longer than the work.
-SAMPLE_SHARE = 16
+# Of smaller tensors this share is looked at, or the choice would take a good part of the time of the work.
+SAMPLE_SHARE = 64
 LEAST_SAMPLE_BYTES = 16 * 1024
 # Below this saving the time to decode outweighs the bytes.
 WORTHWHILE = 0.97
 # A delta this small leaves nothing for a rung below that knows less.
 CONVINCING = 0.5
-# A stretch of a row with one scale: shorter follows the scale closer and costs more classes. Measured best on encoders.
+# A stretch of a row with one scale: shorter follows the scale closer and costs more classes. Rows of up to 512 as a whole
+# measured best on encoders; where nothing says what a row is, 128.
 STRETCH = 128
 LEAST_STRETCH = 32
+MOST_STRETCH = 512
 
 T = TypeVar("T")
 
@@ -117,8 +120,11 @@ def plan_tensor(
             f"parent has {len(older)} bytes, the child {len(view)}: give the tensor of the same shape, or none"
         )
     index = chunks.index_of(older) if layout is None and older is not None else None
-    chosen = codec if codec is not None else _choose(view, older, index, numbers)
+    chosen = codec if codec is not None else _choose(view, older, index, numbers, _unit(layout, shape, numbers.stretch))
     index = index if chosen is Codec.CHUNKS else None
+    unit = _unit(layout, shape, numbers.stretch)
+    # Stretches are counted from the beginning of a block: where it begins within a row, none would have one scale.
+    block_bytes -= block_bytes % unit if unit <= block_bytes else 0
     return TensorPlan(chosen, dtype, numbers, view, older if layout is not None else None, index, block_bytes)
 
 
@@ -154,13 +160,16 @@ class EncodedTensor:
     size: int
     blocks: tuple[memoryview, ...]
 
-    def decode_block(self, number: int, parent: Bytes | None) -> Bytes:
-        """Return a block's bytes; `parent` as for the encoder, all of it. Errors as of blocks.decode_block."""
+    def decode_block(self, number: int, parent: Bytes | None, tensor: memoryview) -> None:
+        """Write a block's bytes to their place in `tensor`, which takes all `size` of them.
+
+        `parent` as for the encoder, all of it. Errors as of blocks.decode_block; the place then holds anything.
+        """
         begin = number * self.block_bytes
         end = min(begin + self.block_bytes, self.size)
         older = memoryview(parent).cast("B") if parent is not None else None
         same_range = older[begin:end] if older is not None and len(older) == self.size else None
-        return blocks.decode_block(self.blocks[number], end - begin, same_range, older, Shape(self.layout, STRETCH))
+        blocks.decode_block(self.blocks[number], tensor[begin:end], same_range, older, Shape(self.layout, STRETCH))
 
 
 def open_tensor(data: Bytes, size: int, dtype: str) -> EncodedTensor:
@@ -177,7 +186,8 @@ def open_tensor(data: Bytes, size: int, dtype: str) -> EncodedTensor:
     layout = LAYOUTS.get(dtype)
     if code != (layout.code if layout else OPAQUE) or claimed != size:
         raise DamagedBlockError(f"tensor holds {claimed} bytes of dtype {code}, not {size} bytes of {dtype}")
-    if not BLOCK_RANGE[0] <= block_bytes <= BLOCK_RANGE[1] or block_bytes % 8:
+    # Blocks that end with a row have more than half of what was asked for.
+    if not BLOCK_RANGE[0] // 2 <= block_bytes <= BLOCK_RANGE[1] or block_bytes % 8:
         raise DamagedBlockError(f"tensor has blocks of {block_bytes} bytes")
     count = -(-size // block_bytes)
     if count * (_LENGTH.size + HEADER.size) > len(view) - _HEAD.size:
@@ -201,34 +211,37 @@ def decode_tensor(
     """Return a tensor's `size` bytes; `parent` and `dtype` as for the encoder. Errors as of open_tensor and blocks."""
     encoded = open_tensor(data, size, dtype)
     child = bytearray(size)
-
-    def fill(number: int) -> None:
-        block = encoded.decode_block(number, parent)
-        begin = number * encoded.block_bytes
-        child[begin : begin + len(block)] = block
-
-    for _ in _map(executor, fill, range(len(encoded.blocks))):
-        pass
+    with memoryview(child) as view:
+        for _ in _map(executor, lambda number: encoded.decode_block(number, parent, view), range(len(encoded.blocks))):
+            pass
     return child
 
 
 def stretch_of(shape: Sequence[int]) -> int:
-    """Return how many numbers share a scale: about 128 and a divisor of the row, where the row has one."""
+    """Return how many numbers share a scale: the row, or a whole part of it, where it has one of a fitting size."""
     row = shape[-1] if len(shape) > 1 else 0
-    if row > STRETCH:
-        parts = -(-row // STRETCH)
+    if row > MOST_STRETCH:
+        parts = -(-row // MOST_STRETCH)
         return row // parts if row % parts == 0 else STRETCH
     return row if row >= LEAST_STRETCH else STRETCH
+
+
+def _unit(layout: Layout | None, shape: Sequence[int], stretch: int) -> int:
+    """Return of how many bytes a block must be a multiple so that it ends with a row, or with a stretch of a long one."""
+    if layout is None:
+        return 8
+    row = shape[-1] if len(shape) > 1 else stretch
+    return math.lcm(8, layout.width * (row if row * layout.width <= BLOCK_BYTES and row else stretch))
 
 
 def _map(executor: Executor | None, work: Callable[[int], T], numbers: Iterable[int]) -> Iterable[T]:
     return executor.map(work, numbers) if executor else map(work, numbers)
 
 
-def _choose(child: memoryview, parent: memoryview | None, index: ParentIndex | None, shape: Shape) -> Codec:
-    """Return the codec that makes the sample smallest; RAW if none is worth it."""
+def _choose(child: memoryview, parent: memoryview | None, index: ParentIndex | None, shape: Shape, unit: int) -> Codec:
+    """Return the codec that makes the sample smallest; RAW if none is worth it. The sample begins at a multiple of `unit`."""
     size = min(len(child), SAMPLE_BYTES, max(LEAST_SAMPLE_BYTES, len(child) // SAMPLE_SHARE)) // 8 * 8 or len(child)
-    begin = (len(child) - size) // 2 // 8 * 8
+    begin = (len(child) - size) // 2 // unit * unit
     span = slice(begin, begin + size)
     sample, older = child[span], parent[span] if parent is not None and index is None else None
     if not size or (older is not None and blocks.are_equal(sample, older)):

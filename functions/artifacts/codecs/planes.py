@@ -5,7 +5,7 @@ that nothing can shorten (the same split as in arXiv 2411.05239 and arXiv 2504.1
 
 Payload of a block of floats, integers little-endian:
 
-    stretch   2 bytes, numbers in a stretch (1 to 256; the last may be shorter)
+    stretch   2 bytes, numbers in a stretch (1 to 512; the last may be shorter)
     present   2^exponent bits / 8 bytes: bit e modulo 8 of byte e / 8 says that exponent e occurs
     mantissa  1 byte, k: how many of the highest mantissa bits belong to the symbol
     classes   1 byte, their number (1 to 16); only if it is above 1: one table over them and a run of one symbol a stretch,

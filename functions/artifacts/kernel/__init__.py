@@ -9,6 +9,8 @@ import ctypes
 import functools
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,49 +64,37 @@ class Kernel:
     def delta_encode(self, child: Bytes, parent: Bytes, numbers: Numbers, stretch: int) -> bytes | None:
         """Return the payload of codecs/delta.py, or None if it is larger than the child."""
         payload = bytearray(len(child))
-        keep, of_child = _address(child)
-        keep_parent, of_parent = _address(parent)
-        keep_payload, out = _address(payload)
-        count = len(child) // numbers[1]
-        size = self._delta_encode(of_child, of_parent, count, *numbers, stretch, out, len(payload))
-        del keep, keep_parent, keep_payload
+        with _addresses(child, parent, payload) as (of_child, of_parent, out):
+            count = len(child) // numbers[1]
+            size = self._delta_encode(of_child, of_parent, count, *numbers, stretch, out, len(payload))
         return _written(size, payload)
 
     def delta_decode(self, payload: Bytes, parent: Bytes, numbers: Numbers, child: memoryview) -> None:
         """Fill `child`, as large as the parent, from a payload of codecs/delta.py; DamagedBlockError if none wrote it."""
-        keep, source = _address(payload)
-        keep_parent, of_parent = _address(parent)
-        keep_child, out = _address(child)
-        count = len(parent) // numbers[1]
-        result = self._delta_decode(source, len(payload), of_parent, count, *numbers, out)
-        del keep, keep_parent, keep_child
+        with _addresses(payload, parent, child) as (source, of_parent, out):
+            count = len(parent) // numbers[1]
+            result = self._delta_decode(source, len(payload), of_parent, count, *numbers, out)
         _check(result)
 
     def floats_encode(self, child: Bytes, numbers: Numbers, stretch: int) -> bytes | None:
         """Return the payload of codecs/planes.py, or None if it is larger than the child or cannot be."""
         payload = bytearray(len(child))
-        keep, of_child = _address(child)
-        keep_payload, out = _address(payload)
-        size = self._floats_encode(of_child, len(child) // numbers[1], *numbers[1:], stretch, out, len(payload))
-        del keep, keep_payload
+        with _addresses(child, payload) as (of_child, out):
+            size = self._floats_encode(of_child, len(child) // numbers[1], *numbers[1:], stretch, out, len(payload))
         return _written(size, payload)
 
     def floats_decode(self, payload: Bytes, numbers: Numbers, child: memoryview) -> None:
         """Fill `child` from a payload of codecs/planes.py; DamagedBlockError if none wrote it."""
-        keep, source = _address(payload)
-        keep_child, out = _address(child)
-        result = self._floats_decode(source, len(payload), len(child) // numbers[1], *numbers[1:], out)
-        del keep, keep_child
+        with _addresses(payload, child) as (source, out):
+            result = self._floats_decode(source, len(payload), len(child) // numbers[1], *numbers[1:], out)
         _check(result)
 
     def cuts(self, data: memoryview, gear: bytes, bits: int, least: int, most: int) -> list[int]:
         """Return the ends of the chunks of codecs/chunks.py."""
         room = len(data) // least + 2
         ends = (ctypes.c_uint64 * room)()
-        keep, source = _address(data)
-        keep_gear, table = _address(gear)
-        found = self._cuts(source, len(data), table, bits, least, most, ctypes.addressof(ends), room)
-        del keep, keep_gear
+        with _addresses(data, gear) as (source, table):
+            found = self._cuts(source, len(data), table, bits, least, most, ctypes.addressof(ends), room)
         _check(found)
         return ends[:found]
 
@@ -154,17 +144,47 @@ def _declared(function: Any, *arguments: Any) -> Any:
     return function
 
 
-def _address(data: Bytes) -> tuple[Any, int]:
-    """Return what keeps the memory in place while it is used, and its address."""
-    view = memoryview(data)
-    if view.readonly:
-        # ctypes takes addresses of writable memory only; of a bytes object this is the documented way.
-        source = view.obj if isinstance(view.obj, bytes) and view.nbytes == len(view.obj) else bytes(view)
-        return source, ctypes.cast(ctypes.c_char_p(source), ctypes.c_void_p).value or 0
-    if not view.nbytes:
-        return view, 0
-    array = (ctypes.c_char * view.nbytes).from_buffer(view)
-    return array, ctypes.addressof(array)
+class _Buffer(ctypes.Structure):
+    """Py_buffer of CPython's stable interface: the only way to the address of read-only memory without a copy."""
+
+    _fields_ = (
+        ("address", ctypes.c_void_p),
+        # Not py_object: the reference belongs to the buffer, and reading the field must not count another.
+        ("owner", ctypes.c_void_p),
+        ("size", ctypes.c_ssize_t),
+        ("item_size", ctypes.c_ssize_t),
+        ("read_only", ctypes.c_int),
+        ("dimensions", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+_SIMPLE = 0
+_get_buffer = ctypes.pythonapi.PyObject_GetBuffer
+_get_buffer.argtypes = (ctypes.py_object, ctypes.POINTER(_Buffer), ctypes.c_int)
+_release_buffer = ctypes.pythonapi.PyBuffer_Release
+_release_buffer.argtypes = (ctypes.POINTER(_Buffer),)
+_release_buffer.restype = None
+
+
+@contextmanager
+def _addresses(*memories: Bytes) -> Iterator[list[int]]:
+    """Yield where the bytes are; they stay there inside the block."""
+    held: list[_Buffer] = []
+    try:
+        for memory in memories:
+            buffer = _Buffer()
+            # It raises by itself where the memory is not in one piece.
+            _get_buffer(memory, ctypes.byref(buffer), _SIMPLE)
+            held.append(buffer)
+        yield [buffer.address or 0 for buffer in held]
+    finally:
+        for buffer in held:
+            _release_buffer(ctypes.byref(buffer))
 
 
 def _written(size: int, payload: bytearray) -> bytes | None:

@@ -13,7 +13,7 @@ enum {
     INTERFACE = 1,
     CLASSES = 16,
     INDICES = 64,
-    MOST_STRETCH = 256,
+    MOST_STRETCH = 512,
     LEAST_MEMBERS = 128,
     SCALES = 65,            /* no change, and one for each highest bit of a mean */
     NARROW_SCALE_BITS = 16, /* for numbers of 1 and 2 bytes */
@@ -146,6 +146,26 @@ static void fill_cells(const Pools *pools, uint8_t cells[CLASSES][INDICES]) {
     }
 }
 
+/* Put the pool of each exponent index in its place. */
+static void map_indices(const uint8_t cells[INDICES], uint8_t *indices, size_t count) {
+    size_t at = 0;
+#if defined(__AVX2__)
+    /* Sixteen cells to a shuffle, which looks at the four lowest bits; the other two choose among four of them. */
+    __m256i quarters[4];
+    for (int quarter = 0; quarter < 4; quarter++) {
+        quarters[quarter] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)(cells + 16 * quarter)));
+    }
+    for (; at + 32 <= count; at += 32) {
+        __m256i index = _mm256_loadu_si256((const void *)(indices + at));
+        __m256i odd = _mm256_slli_epi16(index, 3), upper = _mm256_slli_epi16(index, 2);
+        __m256i low = _mm256_blendv_epi8(_mm256_shuffle_epi8(quarters[0], index), _mm256_shuffle_epi8(quarters[1], index), odd);
+        __m256i high = _mm256_blendv_epi8(_mm256_shuffle_epi8(quarters[2], index), _mm256_shuffle_epi8(quarters[3], index), odd);
+        _mm256_storeu_si256((void *)(indices + at), _mm256_blendv_epi8(low, high, upper));
+    }
+#endif
+    for (; at < count; at++) indices[at] = cells[indices[at]];
+}
+
 static void write_pools(Output *output, const Pools *pools) {
     put_byte(output, pools->classes);
     for (unsigned class = 0; class < pools->classes; class++) {
@@ -189,7 +209,7 @@ typedef struct {
 static void *open_workspace(Workspace *work, size_t count, size_t stretches, size_t bytes) {
     size_t tables = MOST_SYMBOLS;
     size_t sizes[] = {tables * sizeof *work->codings, tables * sizeof *work->counts, tables * sizeof *work->codes,
-                      (count + 1) * sizeof *work->room, count, count, stretches, bytes};
+                      (count + WORDS_BEFORE) * sizeof *work->room, count, count, stretches, bytes};
     size_t total = 0;
     for (size_t at = 0; at < sizeof sizes / sizeof *sizes; at++) total += (sizes[at] + 63) & ~(size_t)63;
     uint8_t *memory = malloc(total);
@@ -321,7 +341,7 @@ static int64_t encode_delta(const uint8_t *child, const uint8_t *parent, size_t 
         size_t end = count - begin < stretch ? count : begin + stretch;
         unsigned class = class_of[work.classes[row]];
         work.classes[row] = (uint8_t)class;
-        for (size_t at = begin; at < end; at++) work.contexts[at] = cells[class][work.contexts[at]];
+        map_indices(cells[class], work.contexts + begin, end - begin);
     }
 
     Output output = {payload, 0, capacity, 0};
@@ -371,23 +391,76 @@ static int64_t decode_delta(const uint8_t *payload, size_t size, const uint8_t *
     return failure;
 }
 
+/* The bits of a number that go out as they are, below its top: the mantissa's lowest, and the sign. */
+ALWAYS_INLINE uint64_t plain_bits(int low_bits, int width) { return ones(low_bits) | UINT64_C(1) << (8 * width - 1); }
+
+#if defined(__BMI2__)
+/* The same of all numbers in eight bytes. */
+ALWAYS_INLINE uint64_t plain_bits_of_eight(int low_bits, int width) {
+    uint64_t mask = 0;
+    for (int at = 0; at < 8; at += width) mask |= plain_bits(low_bits, width) << (8 * at);
+    return mask;
+}
+#endif
+
+/* Append the plain bits of all numbers, as fields of one number each. */
+ALWAYS_INLINE void put_plain_bits(BitWriter *writer, const uint8_t *child, size_t count, int low_bits, int width) {
+    size_t at = 0;
+#if defined(__BMI2__)
+    const uint64_t mask = plain_bits_of_eight(low_bits, width);
+    const size_t eight = 8 / (size_t)width;
+    for (; at + eight <= count; at += eight) {
+        put_field(writer, _pext_u64(load(child + at * (size_t)width, 0, 8), mask), (unsigned)eight * (unsigned)(low_bits + 1));
+    }
+#endif
+    for (; at < count; at++) {
+        uint64_t value = load(child, at, width);
+        put_field(writer, (value & ones(low_bits)) | (value >> (8 * width - 1)) << low_bits, (unsigned)low_bits + 1);
+    }
+}
+
+/* Fill a chunk from its symbols' exponents and highest mantissa bits, and the plain bits that come next. */
+ALWAYS_INLINE int join_floats(const uint8_t *symbols, size_t count, const uint64_t *tops, BitReader *extra, int low_bits,
+                              int width, uint8_t *child) {
+    size_t at = 0;
+    uint64_t field = 0;
+#if defined(__BMI2__)
+    const uint64_t mask = plain_bits_of_eight(low_bits, width);
+    const size_t eight = 8 / (size_t)width;
+    for (; at + eight <= count; at += eight) {
+        if (!get_field(extra, (unsigned)eight * (unsigned)(low_bits + 1), &field)) return DAMAGED;
+        uint64_t numbers = _pdep_u64(field, mask);
+        for (size_t place = 0; place < eight; place++) numbers |= tops[symbols[at + place]] << (8 * (size_t)width * place);
+        store(child + at * (size_t)width, 0, numbers, 8);
+    }
+#endif
+    for (; at < count; at++) {
+        if (!get_field(extra, (unsigned)low_bits + 1, &field)) return DAMAGED;
+        uint64_t sign = (field >> low_bits) << (8 * width - 1);
+        store(child, at, sign | tops[symbols[at]] | (field & ones(low_bits)), width);
+    }
+    return 0;
+}
+
 ALWAYS_INLINE int64_t encode_floats(const uint8_t *child, size_t count, const Layout *layout, size_t stretch, uint8_t *payload,
                                     size_t capacity, int width) {
     size_t stretches = (count + stretch - 1) / stretch;
     unsigned exponents = 1u << layout->exponent_bits, distinct = 0;
-    uint8_t present[2048 / 8] = {0}, rank[2048];
+    uint8_t present[2048 / 8] = {0}, occurs[2048] = {0}, symbol_of[2048 << MOST_SYMBOL_MANTISSA];
     for (size_t at = 0; at < count; at++) {
-        unsigned exponent = exponent_of(load(child, at, width), layout);
-        present[exponent >> 3] |= (uint8_t)(1u << (exponent & 7));
+        occurs[exponent_of(load(child, at, width), layout)] = 1;
     }
     for (unsigned exponent = 0; exponent < exponents; exponent++) {
-        rank[exponent] = (uint8_t)distinct;
-        distinct += present[exponent >> 3] >> (exponent & 7) & 1;
+        present[exponent >> 3] |= (uint8_t)(occurs[exponent] << (exponent & 7));
+        distinct += occurs[exponent];
     }
     if (distinct > MOST_SYMBOLS) return TOO_MANY_EXPONENTS;
     int k = layout->mantissa_bits < MOST_SYMBOL_MANTISSA ? layout->mantissa_bits : MOST_SYMBOL_MANTISSA;
     while (distinct << k > MOST_SYMBOLS) k--;
     int low_bits = layout->mantissa_bits - k;
+    for (unsigned exponent = 0, rank = 0; exponent < exponents; rank += occurs[exponent++]) {
+        for (unsigned top = 0; top < 1u << k; top++) symbol_of[exponent << k | top] = (uint8_t)(rank << k | top);
+    }
     Workspace work;
     void *memory = open_workspace(&work, count, stretches, count * (size_t)width + 8);
     uint32_t *means = memory ? malloc(stretches * sizeof *means) : NULL;
@@ -402,15 +475,14 @@ ALWAYS_INLINE int64_t encode_floats(const uint8_t *child, size_t count, const La
         size_t end = count - begin < stretch ? count : begin + stretch;
         uint32_t sum = 0;
         for (size_t at = begin; at < end; at++) {
-            uint64_t value = load(child, at, width);
-            unsigned exponent = exponent_of(value, layout);
-            sum += exponent;
-            work.symbols[at] = (uint8_t)((unsigned)rank[exponent] << k | (unsigned)((value >> low_bits) & ones(k)));
-            put_field(&writer, (value & ones(low_bits)) | (value >> (8 * width - 1)) << low_bits, (unsigned)low_bits + 1);
+            unsigned top = (unsigned)((load(child, at, width) >> low_bits) & ones(layout->exponent_bits + k));
+            sum += top >> k;
+            work.symbols[at] = symbol_of[top];
         }
         means[row] = 2 * sum / (uint32_t)(end - begin);
         largest = means[row] > largest ? means[row] : largest;
     }
+    put_plain_bits(&writer, child, count, low_bits, width);
     finish_fields(&writer);
     unsigned classes = 0;
     for (size_t row = 0, begin = 0; row < stretches; row++, begin += stretch) {
@@ -461,12 +533,7 @@ ALWAYS_INLINE int read_floats(Input *input, size_t count, const Layout *layout, 
             }
         }
         if (read_symbols(&reader, contexts, number, tables->slots, symbols)) return DAMAGED;
-        for (size_t at = 0; at < number; at++) {
-            uint64_t field = 0;
-            if (!get_field(&extra, (unsigned)low_bits + 1, &field)) return DAMAGED;
-            uint64_t sign = (field >> low_bits) << (8 * width - 1);
-            store(child, begin + at, sign | tops[symbols[at]] | (field & ones(low_bits)), width);
-        }
+        if (join_floats(symbols, number, tops, &extra, low_bits, width, child + begin * (size_t)width)) return DAMAGED;
     }
     if (close_symbols(&reader) || !rest_is_zero(&extra)) return DAMAGED;
     return (extra.position + 7) / 8 == input->size ? 0 : DAMAGED;

@@ -38,19 +38,26 @@ static unsigned NAMED(reference)(const uint8_t *parent, size_t count, const Layo
     return found ? (unsigned)((NUMBER)(found - one) >> layout->mantissa_bits) : 0;
 }
 
-/* The exponent index of each number. */
-static void NAMED(indices)(const uint8_t *parent, size_t count, const Layout *layout, unsigned reference, uint8_t *indices) {
+ALWAYS_INLINE void NAMED(indices_of)(const uint8_t *parent, size_t count, NUMBER most, NUMBER top, int low, uint8_t *indices) {
     const NAMED(Loose) *numbers = (const void *)parent;
-    const NUMBER most = (NUMBER)layout->exponent_mask, top = (NUMBER)reference;
-    const int low = layout->mantissa_bits;
-    if (!most) {
-        memset(indices, 0, count);
-        return;
-    }
     for (size_t at = 0; at < count; at++) {
         NUMBER exponent = (NUMBER)(numbers[at] >> low) & most;
         NUMBER distance = exponent > top ? 0 : (NUMBER)(top - exponent);
         indices[at] = (uint8_t)(INDICES - 1 - (distance < INDICES ? distance : INDICES - 1));
+    }
+}
+
+/* The exponent index of each number. */
+static void NAMED(indices)(const uint8_t *parent, size_t count, const Layout *layout, unsigned reference, uint8_t *indices) {
+    const NUMBER most = (NUMBER)layout->exponent_mask, top = (NUMBER)reference;
+    const int low = layout->mantissa_bits;
+    if (!most) {
+        memset(indices, 0, count);
+    } else if (WIDTH == 2 && low == 7) {
+        /* Narrow numbers have no vector shift by a variable, so BF16's is written out. */
+        NAMED(indices_of)(parent, count, most, top, 7, indices);
+    } else {
+        NAMED(indices_of)(parent, count, most, top, low, indices);
     }
 }
 
@@ -169,8 +176,15 @@ static int NAMED(join_numbers)(const uint8_t *symbols, size_t count, const Meani
         }
         return 0;
     }
-    for (size_t at = 0; at < count; at++) residuals[at] = (NUMBER)meanings[symbols[at]].base;
-    if (WIDTH == 1) return 0;
+    if (WIDTH == 1) {
+        for (size_t at = 0; at < count; at++) residuals[at] = (NUMBER)meanings[symbols[at]].base;
+        return 0;
+    }
+    /* What is right below the first symbol with extra bits, and nearly all are. */
+    for (size_t at = 0; at < count; at++) {
+        NUMBER half = (NUMBER)(((unsigned)symbols[at] + 1) >> 1), mask = (NUMBER)(0 - (symbols[at] & 1));
+        residuals[at] = (NUMBER)((half ^ mask) - mask);
+    }
     for (size_t first = 0; first < count; first += 8) {
         uint64_t eight = 0, marks;
         memcpy(&eight, symbols + first, count - first < 8 ? count - first : 8);
@@ -181,7 +195,7 @@ static int NAMED(join_numbers)(const uint8_t *symbols, size_t count, const Meani
             const Meaning *meaning = &meanings[symbols[at]];
             uint64_t bits;
             if (!get_field(extra, meaning->shift, &bits)) return DAMAGED;
-            residuals[at] = (NUMBER)(meaning->negative ? residuals[at] - bits : residuals[at] + bits);
+            residuals[at] = (NUMBER)(meaning->negative ? meaning->base - bits : meaning->base + bits);
         }
     }
     return 0;
@@ -204,9 +218,10 @@ static int NAMED(decode_numbers)(Input *input, const uint8_t *parent, size_t cou
         NAMED(indices)(parent + begin * WIDTH, number, layout, reference, contexts);
         for (size_t at = 0; at < number;) {
             const uint8_t *of_class = cells[tables->classes[row]];
-            size_t end = number - at < left ? number : at + left;
-            left -= end - at;
-            for (; at < end; at++) contexts[at] = of_class[contexts[at]];
+            size_t run = number - at < left ? number - at : left;
+            map_indices(of_class, contexts + at, run);
+            at += run;
+            left -= run;
             if (!left) {
                 row++;
                 left = stretch;

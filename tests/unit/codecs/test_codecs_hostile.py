@@ -16,6 +16,8 @@ from functions.artifacts.codecs.layouts import LAYOUTS
 pytestmark = pytest.mark.unit
 CODECS = (Codec.DELTA, Codec.XOR, Codec.FLOATS, Codec.PLANES, Codec.ZSTD, Codec.RAW)
 TYPES = ("BF16", "F32", "F8_E4M3", "F64")
+# What 4,096 bytes become where a block has to end with a row of 100 numbers, of whatever width.
+BLOCK = 4000
 DTYPES = st.sampled_from(TYPES)
 ENCODED = {
     (codec, dtype): (
@@ -25,6 +27,10 @@ ENCODED = {
     for codec in CODECS
     for dtype in TYPES
 }
+
+
+def room(size: int) -> memoryview:
+    return memoryview(bytearray(size))
 
 
 def decode(data: bytes, parent: bytes, dtype: str, size: int) -> bytes | None:
@@ -64,22 +70,23 @@ def test_made_up_payloads(form: str, codec: Codec, dtype: str, seed: int, length
     ]
     real = bytes(block[5:])
     payload = real[: source.randrange(len(real))] + source.randbytes(length)
-    head = struct.pack("<BI", codec, checksum(child[:4096]))
-    size = min(4096, len(child))
+    head = struct.pack("<BI", codec, checksum(child[:BLOCK]))
+    size = min(BLOCK, len(child))
+    found = bytearray(size)
     try:
-        found = decode_block(head + payload, size, parent[:size], parent, Shape(LAYOUTS[dtype], 128))
+        decode_block(head + payload, memoryview(found), parent[:size], parent, Shape(LAYOUTS[dtype], 128))
     except CodecError:
         return
-    assert bytes(found) == child[:size]
+    assert found == child[:size]
 
 
 def test_trailing_bytes_in_a_block_are_refused(form: str) -> None:
     for codec in CODECS:
         (child, parent), encoded = ENCODED[codec, "BF16"]
         block = bytes(ladder.open_tensor(encoded, len(child), "BF16").blocks[0])
-        size = min(4096, len(child))
+        size = min(BLOCK, len(child))
         with pytest.raises(DamagedBlockError):
-            decode_block(block + b"\0", size, parent[:size], parent, Shape(LAYOUTS["BF16"], 128))
+            decode_block(block + b"\0", room(size), parent[:size], parent, Shape(LAYOUTS["BF16"], 128))
 
 
 def test_a_checksum_that_does_not_hold_is_named(form: str) -> None:
@@ -87,7 +94,7 @@ def test_a_checksum_that_does_not_hold_is_named(form: str) -> None:
     block = bytearray(ladder.open_tensor(encoded, len(child), "BF16").blocks[0])
     block[2] ^= 1
     with pytest.raises(ChecksumError, match="CRC32C"):
-        decode_block(block, len(child[:4096]), parent[:4096], parent, Shape(LAYOUTS["BF16"], 128))
+        decode_block(block, room(len(child[:BLOCK])), parent[:BLOCK], parent, Shape(LAYOUTS["BF16"], 128))
 
 
 def test_a_zstd_bomb_is_refused_before_memory_is_taken(form: str) -> None:
@@ -95,7 +102,7 @@ def test_a_zstd_bomb_is_refused_before_memory_is_taken(form: str) -> None:
 
     bomb = zstandard.ZstdCompressor().compress(bytes(64 * 1024 * 1024))
     with pytest.raises(DamagedBlockError, match="claim"):
-        decode_block(struct.pack("<BI", Codec.ZSTD, 0) + bomb, 4096, None, None, Shape(None, 128))
+        decode_block(struct.pack("<BI", Codec.ZSTD, 0) + bomb, room(4096), None, None, Shape(None, 128))
 
 
 @pytest.mark.parametrize("length", [0, 3, 14])
@@ -109,7 +116,7 @@ def test_unknown_codecs_and_versions_are_named(form: str) -> None:
     with pytest.raises(UnknownCodecError, match="format 9"):
         ladder.open_tensor(b"\x09" + encoded[1:], len(child), "BF16")
     with pytest.raises(UnknownCodecError, match="codec 200"):
-        decode_block(b"\xc8" + bytes(20), 15, None, None, Shape(None, 128))
+        decode_block(b"\xc8" + bytes(20), room(15), None, None, Shape(None, 128))
 
 
 def test_a_claim_of_many_blocks_takes_no_memory() -> None:
