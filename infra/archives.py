@@ -17,6 +17,8 @@ from pathlib import Path
 
 import platformdirs
 
+from functions.artifacts.kernel import ENVIRONMENT, OFF
+from functions.artifacts.kernel.recipe import build_of
 from functions.settings import Site
 from infra.errors import ArchiveError
 
@@ -53,9 +55,6 @@ __all__ = [
 ]
 '''
 
-# Names the compiled kernel of the codecs (functions/artifacts/kernel); without it the functions use NumPy, which is slower.
-KERNEL = "LIFEBOAT_KERNEL"
-
 # The earliest time that a zip file can hold.
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 FILE_MODE = 0o644
@@ -91,13 +90,28 @@ def function_archive(site: Site) -> Archive:
         for path in FUNCTIONS.rglob("*")
         if path.suffix in {".py", ".sql", ".typed"} and "__pycache__" not in path.parts and "tests" not in path.parts
     }
-    if (kernel := os.environ.get(KERNEL)) and kernel != "off":
+    if kernel := _kernel():
         # Beside its module, where the functions look for it.
-        files[f"functions/artifacts/kernel/{Path(kernel).name}"] = Path(kernel).read_bytes()
+        files[f"functions/artifacts/kernel/{kernel.name}"] = kernel.read_bytes()
     if site is Site.GCP:
         files["main.py"] = GOOGLE_MAIN.encode()
         files["requirements.txt"] = REQUIREMENTS.read_bytes()
     return write_archive(BUILD / f"functions-{site}.zip", files)
+
+
+def _kernel() -> Path | None:
+    """Return the compiled kernel of the codecs for what functions run on, or None: they use NumPy then, which is slower.
+
+    Set-up builds it into the user's cache (local/toolchain/kernel.py); nothing is compiled during an update. LIFEBOAT_KERNEL
+    names another build, or says `off`.
+    """
+    named = os.environ.get(ENVIRONMENT)
+    if named == OFF:
+        return None
+    if named and not Path(named).is_file():
+        raise ArchiveError(f"{ENVIRONMENT} names {named}, which is no file; unset it, or set it to `{OFF}`")
+    path = Path(named) if named else build_of(_cache())
+    return path if path.is_file() else None
 
 
 def write_archive(path: Path, files: Mapping[str, bytes]) -> Archive:

@@ -102,6 +102,7 @@ def _no_version(_: Path) -> str:
 # These have no way to ask, or none that does not start them.
 _READERS: dict[Tool, Callable[[Path], str]] = {
     Tool.DYNAMODB_LOCAL: _jars_version,
+    Tool.CODECS_KERNEL: lambda library: library.stem.partition("-")[2],
     Tool.LANGUAGE_HOST: _no_version,
     Tool.SPANNER_EMULATOR: _no_version,
 }

@@ -17,7 +17,7 @@ from local.engine.errors import EngineEnvironmentError
 from local.ground.client import GroundClient
 from local.names import Cloud, GroundKind
 from local.providers import schema
-from local.toolchain import find, kernel
+from local.toolchain import find
 
 # No sidecar file beside a stack's state: an engine killed while it writes one leaves it empty, and the state that it
 # belongs to, itself whole, is then refused by every command (gocloud.dev/blob/fileblob, URL parameter `metadata`).
@@ -51,9 +51,6 @@ def engine_environment(home: Path, ground: GroundClient | None, record_folder: P
         assert record_folder is not None
         kind, folder = GroundKind.RECORD, record_folder
         folder.mkdir(parents=True, exist_ok=True)
-    if library := kernel.locate():
-        # It goes into the functions' archives, which are the same whether or not a process has the variable by itself.
-        variables["LIFEBOAT_KERNEL"] = str(library)
     return variables | {"LIFEBOAT_GROUND": kind.value, "LIFEBOAT_GROUND_FOLDER": str(folder.resolve())}
 
 

@@ -6,7 +6,6 @@ but the C library, and of that only symbols of glibc 2.14 and older, so what is 
 this one, `build` takes that machine's name and uses the wheel, which compiles for all.
 """
 
-import hashlib
 import os
 import platform
 import subprocess
@@ -17,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from functions.artifacts import kernel
+from functions.artifacts.kernel.recipe import FLAGS, FUNCTIONS_MACHINE, FUNCTIONS_SYSTEM, LEVEL_FLAGS, build_of
+from local import paths
 from local.toolchain.errors import ToolBuildError
 from local.toolchain.places import UNFINISHED, on_path, tools_folder
 from local.toolchain.running import cause_of, run
@@ -28,17 +29,20 @@ ZIG_WHEEL = "ziglang==0.15.2"
 # The oldest C library the wheel can be told to build for that every cloud's images are newer than.
 GLIBC = "2.17"
 COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-std=c11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden")
-# Processors since 2013 (x86-64 psABI, level 3), all that both clouds rent; a fifth faster. The loader looks before it loads.
-LEVEL_FLAGS = {"x86_64": ("-march=x86-64-v3", "-march=x86_64_v3")}
 COMPILE_SECONDS = 300.0
 WHEEL_SECONDS = 600.0
 
 
 def locate(machine: str | None = None) -> Path | None:
-    """Return where the library for a machine is (this one if none is named), or None; builds nothing."""
-    path = _folder() / kernel.file_name(machine or platform.machine())
+    """Return where the library for a Linux machine is (this one if none is named), or None; builds nothing."""
+    path = _place(machine)
     return path if path.exists() else None
+
+
+def wanted() -> tuple[str | None, ...]:
+    """Return the machines to build for, None being this one: this machine, and what functions run on."""
+    is_that = (platform.system(), platform.machine()) == (FUNCTIONS_SYSTEM, FUNCTIONS_MACHINE)
+    return (None,) if is_that else (None, FUNCTIONS_MACHINE)
 
 
 def build(progress: Progress, lock: int | None = None, machine: str | None = None) -> Path:
@@ -47,18 +51,24 @@ def build(progress: Progress, lock: int | None = None, machine: str | None = Non
     It appears in its folder whole or not at all. Raises ToolBuildError; NumPy then does the same work, slower.
     """
     target = machine or platform.machine()
-    if found := locate(target):
+    if found := locate(machine):
         return found
-    name = kernel.file_name(target)
+    place = _place(machine)
     tools_folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=tools_folder()) as temporary:
-        library = Path(temporary) / name
+        library = Path(temporary) / place.name
         with _compiler(target if machine else None, progress, lock) as compiler:
             progress(f"compiling the codecs' kernel for {target} with {Path(compiler[0]).name}: seconds, once")
             _compile(compiler, target, library, lock)
-        _folder().mkdir(parents=True, exist_ok=True)
-        library.replace(_folder() / name)
-    return _folder() / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        library.replace(place)
+    return place
+
+
+def _place(machine: str | None) -> Path:
+    if machine:
+        return build_of(paths.cache(), machine=machine)
+    return build_of(paths.cache(), platform.system(), platform.machine())
 
 
 def _compile(compiler: tuple[str, ...], target: str, library: Path, lock: int | None) -> None:
@@ -118,12 +128,3 @@ def _works(compiler: Path) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return asked.returncode == 0
-
-
-def _folder() -> Path:
-    digest = hashlib.sha256()
-    for source in sorted(kernel.SOURCES):
-        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    for setting in (*FLAGS, *(flag for flags in LEVEL_FLAGS.values() for flag in flags), platform.system()):
-        digest.update(setting.encode() + b"\0")
-    return tools_folder() / f"kernel-{digest.hexdigest()[:16]}"

@@ -27,6 +27,7 @@ class Tool(StrEnum):
     PUBSUBD = "pubsubd"
     BIGTABLED = "bigtabled"
     DYNAMODB_LOCAL = "dynamodb-local"
+    CODECS_KERNEL = "codecs-kernel"
     GO = "go"
     JAVA = "java"
     MAVEN = "mvn"
@@ -73,6 +74,11 @@ ADVICE = {
     Tool.DYNAMODB_LOCAL: Advice(
         "DynamoDB with streams; moto takes over without it",
         "Run ./lifeboat local up: it fetches it once, with Maven or straight from Maven Central.",
+        optional=True,
+    ),
+    Tool.CODECS_KERNEL: Advice(
+        "codecs of model files as compiled code; NumPy takes over without it, forty times slower",
+        "Run ./lifeboat local up: it compiles it once, with the C compiler on PATH or with one from a Python wheel.",
         optional=True,
     ),
     Tool.GO: Advice(

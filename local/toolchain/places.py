@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from functions.artifacts.kernel.recipe import build_of
 from local import paths
 from local.toolchain.pins import (
     GO_MINIMUM,
@@ -165,6 +166,7 @@ _LOCATORS: dict[Tool, Callable[[], Path | None]] = {
     Tool.PUBSUBD: lambda: _server(Tool.PUBSUBD),
     Tool.BIGTABLED: lambda: _server(Tool.BIGTABLED),
     Tool.DYNAMODB_LOCAL: lambda: _existing(dynamodb_folder() / "lib"),
+    Tool.CODECS_KERNEL: lambda: _existing(build_of(paths.cache(), platform.system(), platform.machine())),
     Tool.GO: lambda: _new_enough(Tool.GO, on_path("go"), GO_MINIMUM),
     Tool.JAVA: lambda: _new_enough(Tool.JAVA, _javas(), JAVA_MINIMUM),
     Tool.MAVEN: lambda: _new_enough(Tool.MAVEN, on_path("mvn"), MAVEN_MINIMUM),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.toolchain import dynamodb, golang, official
+from local.toolchain import dynamodb, golang, kernel, official
 from local.toolchain.bootstrap import exclusive
 from local.toolchain.errors import ToolBuildError, ToolMissingError
 from local.toolchain.pins import ADVICE, GO_TOOLS, SERVERS, Tool
@@ -52,7 +52,7 @@ def ensure(progress: Callable[[str], None] | None = None) -> Toolset:
     """Find every tool, make those that are missing, and return them all.
 
     `progress` is told what is being done and why. One process makes at a time; others wait for it. Raises
-    ToolBuildError when a tool that nothing can stand in for cannot be made; a missing DynamoDB Local is a note.
+    ToolBuildError when a tool that nothing can stand in for cannot be made; a missing DynamoDB Local or kernel is a note.
     """
     say = progress or _quiet
     notes: list[str] = []
@@ -60,7 +60,7 @@ def ensure(progress: Callable[[str], None] | None = None) -> Toolset:
         # Looked at again under the lock: another process may have made them meanwhile.
         with exclusive(lock_file(), lambda: say("waiting for another Lifeboat that is making the tools")) as lock:
             notes += _make(_missing(), say, lock)
-    if dynamodb_local() is None and not notes:
+    if dynamodb_local() is None and not any("DynamoDB" in note for note in notes):
         notes.append(f"DynamoDB Local is not used, moto takes over: no Java >= 17 found. {ADVICE[Tool.JAVA].next_step}")
     language_host = locate(Tool.LANGUAGE_HOST)
     return Toolset(
@@ -81,8 +81,9 @@ def _quiet(_: str) -> None:
 
 
 def _missing() -> set[Tool]:
-    wanted = {*GO_TOOLS, Tool.DYNAMODB_LOCAL} if locate(Tool.JAVA) else set(GO_TOOLS)
-    return {tool for tool in wanted if locate(tool) is None}
+    wanted = {*GO_TOOLS, Tool.CODECS_KERNEL} | ({Tool.DYNAMODB_LOCAL} if locate(Tool.JAVA) else set())
+    missing = {tool for tool in wanted if locate(tool) is None}
+    return missing if all(kernel.locate(machine) for machine in kernel.wanted()) else missing | {Tool.CODECS_KERNEL}
 
 
 def _make(missing: set[Tool], progress: Callable[[str], None], lock: int) -> list[str]:
@@ -93,6 +94,12 @@ def _make(missing: set[Tool], progress: Callable[[str], None], lock: int) -> lis
     if Tool.DYNAMODB_LOCAL in missing:
         try:
             dynamodb.fetch(progress, lock)
+        except ToolBuildError as error:
+            notes.append(str(error))
+    if Tool.CODECS_KERNEL in missing:
+        try:
+            for machine in kernel.wanted():
+                kernel.build(progress, lock, machine)
         except ToolBuildError as error:
             notes.append(str(error))
     if Tool.PULUMI in missing and official.install(progress, lock, dict(os.environ)):

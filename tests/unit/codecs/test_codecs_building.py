@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from functions.artifacts import kernel
+from functions.artifacts.kernel import recipe
 from local.toolchain import kernel as making
 from local.toolchain.errors import ToolBuildError
 
@@ -36,5 +37,5 @@ def test_a_change_of_the_sources_changes_the_folder(
 ) -> None:
     changed = tmp_path / "lifeboat.c"
     changed.write_text("/* other */")
-    monkeypatch.setattr(kernel, "SOURCES", (changed,))
+    monkeypatch.setattr(recipe, "SOURCES", (changed,))
     assert making.locate() is None

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from functions.artifacts.kernel import ENVIRONMENT
+from functions.artifacts.kernel.recipe import build_of
 from functions.settings import Site
 from infra import archives
 from infra.components.aws_network import zone_ranges
@@ -150,13 +152,33 @@ def test_a_layer_that_one_upload_can_not_take_is_refused(tmp_path: Path, monkeyp
 
 def test_the_compiled_kernel_goes_into_both_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "BUILD", tmp_path)
-    library = tmp_path / "liblifeboat-x86_64.so"
-    library.write_bytes(b"compiled")
-    for named, expected in ((str(library), True), ("off", False), ("", False)):
-        monkeypatch.setenv(archives.KERNEL, named)
+    monkeypatch.setenv("LIFEBOAT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    name = "functions/artifacts/kernel/liblifeboat-x86_64.so"
+
+    def holds(expected: bytes | None) -> bool:
+        found = []
         for site in Site:
-            with zipfile.ZipFile(archives.function_archive(site).path) as archive:
-                assert (f"functions/artifacts/kernel/{library.name}" in archive.namelist()) is expected
+            first, second = archives.function_archive(site), archives.function_archive(site)
+            assert first.sha256 == second.sha256
+            with zipfile.ZipFile(first.path) as archive:
+                found.append(archive.read(name) if name in archive.namelist() else None)
+        return found == [expected] * 2
+
+    assert holds(None), "what set-up could not build does not stop an update"
+    built = build_of(tmp_path / "cache")
+    built.parent.mkdir(parents=True)
+    built.write_bytes(b"compiled")
+    assert holds(b"compiled")
+    mine = tmp_path / "liblifeboat-x86_64.so"
+    mine.write_bytes(b"mine")
+    monkeypatch.setenv(ENVIRONMENT, str(mine))
+    assert holds(b"mine")
+    monkeypatch.setenv(ENVIRONMENT, "off")
+    assert holds(None)
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "none.so"))
+    with pytest.raises(ArchiveError, match="no file"):
+        archives.function_archive(Site.AWS)
 
 
 def test_the_credentials_file_names_pool_and_provider_and_no_secret() -> None:

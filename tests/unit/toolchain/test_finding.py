@@ -1,11 +1,14 @@
 """Where tools are looked for, in which order, and what is said when one is not there."""
 
 import os
+import platform
 from pathlib import Path
 
 import pytest
 
-from local.toolchain import dynamodb, ensure, find, places, toolset
+from functions.artifacts.kernel.recipe import build_of
+from local import paths
+from local.toolchain import dynamodb, ensure, find, kernel, places, toolset
 from local.toolchain.errors import ToolBuildError, ToolMissingError
 from local.toolchain.pins import ADVICE, SERVERS, Tool
 from local.toolchain.running import Outcome, cause_of, run
@@ -82,6 +85,7 @@ def test_a_complete_machine_makes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     for tool in (*SERVERS, Tool.PULUMI):
         program(places.go_folder() / tool.value)
     (places.dynamodb_folder() / "lib").mkdir(parents=True)
+    compiled()
 
     def unwanted(*_: object) -> list[str]:
         raise AssertionError("made something")
@@ -90,6 +94,28 @@ def test_a_complete_machine_makes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     tools = ensure()
     assert tools.pulumi == places.go_folder() / "pulumi"
     assert tools.notes == ()
+
+
+def compiled() -> None:
+    """Leave the kernel where set-up does, for all machines that it builds for."""
+    for library in (build_of(paths.cache(), platform.system(), platform.machine()), build_of(paths.cache())):
+        program(library)
+
+
+def test_without_a_compiler_the_rest_is_made_and_the_stand_in_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise ToolBuildError("the codecs' kernel", "no compiler", "NumPy takes its place, forty times slower.")
+
+    for tool in (*SERVERS, Tool.PULUMI):
+        program(places.go_folder() / tool.value)
+    (places.dynamodb_folder() / "lib").mkdir(parents=True)
+    monkeypatch.setattr(kernel, "build", refused)
+    (note,) = [note for note in ensure().notes if "kernel" in note]
+    assert "NumPy takes its place" in note
+    assert places.locate(Tool.CODECS_KERNEL) is None
+    monkeypatch.setattr(kernel, "build", lambda *_: compiled())
+    assert not any("kernel" in note for note in ensure().notes)
+    assert places.locate(Tool.CODECS_KERNEL) is not None
 
 
 def test_without_dynamodb_local_the_rest_is_made_and_the_stand_in_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +128,7 @@ def test_without_dynamodb_local_the_rest_is_made_and_the_stand_in_is_named(monke
             program(places.go_folder() / tool.value)
 
     monkeypatch.setattr(dynamodb, "fetch", refused)
+    compiled()
     monkeypatch.setattr("local.toolchain.golang.build", build)
     monkeypatch.setattr("local.toolchain.official.install", lambda *_: False)
     tools = ensure()
