@@ -39,6 +39,7 @@ from functions.entry_gcp import (
     artifact_sweep,
     bridge_to_queue,
     features_apply,
+    features_reconcile,
     userdata_apply,
 )
 
@@ -51,6 +52,7 @@ __all__ = [
     "artifact_sweep",
     "bridge_to_queue",
     "features_apply",
+    "features_reconcile",
     "userdata_apply",
 ]
 '''

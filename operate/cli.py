@@ -217,6 +217,30 @@ def bench_engine(
     )
 
 
+@bench_app.command("features")
+def bench_features(
+    runs: Annotated[int, typer.Option(min=1, max=20, help="Runs to take the median of.")] = 3,
+    lag: Annotated[bool, typer.Option(help="Measure the lag both ways on the local stack.")] = True,
+    reconcile: Annotated[bool, typer.Option(help="Reconcile two tables of a million rows.")] = True,
+    growth: Annotated[bool, typer.Option(help="Measure how speed grows with batch, value and skew.")] = True,
+    curve: Annotated[Path | None, typer.Option(help="File for the growth as a picture (SVG).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the feature path: rows a second beside the official client, lag both ways, a reconciliation, growth."""
+    from local.toolchain import ensure
+    from operate.bench.features import as_json as plain
+    from operate.bench.features import run
+    from operate.bench.features_show import show
+    from operate.output import progress, write_json
+
+    with progress() as tell:
+        ensure(tell)
+        found = run(runs, tell, lag=lag, reconcile=reconcile, growth=growth)
+    show(found, runs, curve, to_table=not as_json)
+    if as_json:
+        write_json(plain(found))
+
+
 @app.command(context_settings=PASS_THROUGH, add_help_option=False)
 def pulumi(context: typer.Context) -> None:
     """Run Pulumi with the local ground's environment; everything after the word goes to it as it is.

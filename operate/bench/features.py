@@ -1,7 +1,7 @@
 """How fast rows come from stream records into Bigtable, beside the official client and the seed article's code, and how it grows.
 
 Same rows, same run, medians. The emulator stands for Bigtable and runs on the same cores, so what is measured is the code of the
-path and never Google's service; docs/features-scale.md says what a real one adds.
+path and never Google's service; docs/features.md says what a real one adds.
 """
 
 import asyncio
@@ -10,13 +10,15 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from functions.settings import BigtableTable
+from functions.settings import BigtableTable, Site
 from local.supervisor import ProcessSpec, Supervisor, TcpProbe
 from local.toolchain import find
 from operate.bench.features_lag import LagFigures, measure_lag
 from operate.bench.features_load import Load
 from operate.bench.features_paths import OFFICIAL, Place, Way, make_tables
+from operate.bench.features_reconcile import ReconcileFigures, measure_reconcile
 from operate.bench.features_workers import Crew, crew
 from operate.demo.run import host
 from operate.report.result import Host
@@ -37,6 +39,7 @@ VALUE_BYTES = (0, 1_024, 4_096, 16_384)
 SKEWED_KEYS = (0, 1_000, 10)
 
 Progress = Callable[[str], None]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class FeaturesBench:
     """Medians. `rows_s`: twelve plain features brought into canonical form; `sealed_rows_s`: rows of the client library.
 
     Beside each stands what the official client's best way made of the same rows (operate/bench/features_paths.py says how), and
-    how many times as fast ours is; `official_by_way` has all of its ways with plain features.
+    how many times as fast ours is; `official_by_way` has all of its ways with plain features. `lag_ms` is of rows written at aws,
+    `lag_back_ms` of rows written at gcp.
     """
 
     rows: int
@@ -69,19 +73,25 @@ class FeaturesBench:
     cpu_us_a_row: float
     processes: int
     lag_ms: LagFigures | None
+    lag_back_ms: LagFigures | None
+    reconcile: ReconcileFigures | None
     growth: tuple[GrowthPoint, ...]
     host: Host
 
 
-def run(runs: int, tell: Progress, *, lag: bool = True, growth: bool = True) -> FeaturesBench:
-    """Measure. `lag` brings up the local stack, which takes a minute more."""
+def run(runs: int, tell: Progress, *, lag: bool = True, reconcile: bool = True, growth: bool = True) -> FeaturesBench:
+    """Measure. `lag` brings up the local stack, and `reconcile` fills two tables with a million rows: a minute more each."""
     with tempfile.TemporaryDirectory(prefix="lifeboat-bench-") as folder:
         found = asyncio.run(_with_emulator(Path(folder), lambda place: _speeds(place, runs, tell, growth)))
-        lags = measure_lag(Path(folder) / "ground", tell) if lag else None
-    return replace(found, lag_ms=lags)
+        if reconcile:
+            # An emulator of its own: what the speeds left behind is gone, and its memory with it.
+            told = asyncio.run(_with_emulator(Path(folder), lambda place: measure_reconcile(place, tell)))
+            found = replace(found, reconcile=told)
+        lags = measure_lag(Path(folder) / "ground", tell) if lag else {}
+    return replace(found, lag_ms=lags.get(Site.AWS), lag_back_ms=lags.get(Site.GCP))
 
 
-async def _with_emulator(folder: Path, measure: Callable[[Place], FeaturesBench]) -> FeaturesBench:
+async def _with_emulator(folder: Path, measure: Callable[[Place], Found]) -> Found:
     program = str(find("bigtabled"))
     async with Supervisor(folder) as supervisor:
         _, port = await supervisor.start_on_free_port(
@@ -131,6 +141,8 @@ def _speeds(place: Place, runs: int, tell: Progress, growth: bool) -> FeaturesBe
         cpu_us_a_row=round(statistics.median(cpu), 1),
         processes=PROCESSES,
         lag_ms=None,
+        lag_back_ms=None,
+        reconcile=None,
         growth=points,
         host=host(),
     )

@@ -1,34 +1,36 @@
 """Features both ways in one process, on a clock of its own: the real planners and appliers, stores and transports in memory.
 
 What lies between the stores fails by a seed: messages are doubled, reordered, delayed and delivered again, batches break off in
-the middle, stores throttle, records are damaged. Time is a number, so a run of a million operations takes minutes.
+the middle, stores throttle and restart, records are damaged. What is lost for good, a trimmed stream and dropped messages, the
+reconciler makes up for, once the paths' own watermarks have asked for it. Time is a number, so a run of a million operations
+takes minutes.
 """
 
-import base64
 import heapq
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from google.cloud.bigtable_v2.types import data
 
 from functions.errors import TransientError
 from functions.events import PubSubMessage
 from functions.features.apply import FeatureApplier
 from functions.features.client import FeatureStore
-from functions.features.items import content, from_bytes
 from functions.features.plan import Outcome
+from functions.features.reconcile import Report
+from functions.features.reconcile_rule import REQUEST, RETRY_MS, Watermark, read_ms
+from functions.features.reconcile_steps import KEEPS_MS, PLAIN_WRITERS
+from functions.features.reconcile_survey import BucketShelf
+from functions.features.reconcile_turn import Turn
 from functions.features.reverse import RereadApplier
 from functions.settings import Site
-from functions.stores.errors import ThrottledError
-from functions.stores.protocols import Applied, Row
-from local.clouds.gcp.change_streams import Change
+from functions.stores.protocols import Row
 from local.clouds.gcp.dataflow_template import Faults, Message, Parameters, messages
+from tests.chaos.both_ways_tables import BigTable, Clock, DynamoTable
+from tests.unit.features.memory_tables import MemoryBucket
 
-BEGAN_MS = 1_795_500_000_000
 PARAMETERS = Parameters.of(
     {
         "pubSubTopic": "changes",
@@ -39,7 +41,6 @@ PARAMETERS = Parameters.of(
     },
     "project",
 )
-_Mutation = data.Mutation.pb()
 
 
 @dataclass(frozen=True)
@@ -53,211 +54,12 @@ class Roughness:
     broken_off: float = 0.02
     poison: float = 0.001
     unaware: float = 0.01
+    restarts: float = 0.0005
+    away_ms: int = 300
     outright: float = 0.005
     delay_ms: int = 400
     skew_ms: int = 30_000
     step_ms: int = 3
-
-
-@dataclass
-class Clock:
-    """The run's time; a site's clock is off by a constant."""
-
-    now_ms: int = BEGAN_MS
-
-    def of(self, skew_ms: int) -> Any:
-        return lambda: self.now_ms + skew_ms
-
-
-class Store:
-    """What both tables have in common: the rule of the larger version, and throttling."""
-
-    def __init__(self, chance: random.Random, throttled: float) -> None:
-        self._chance = chance
-        self.throttled = throttled
-
-    def _admit(self) -> None:
-        if self.throttled and self._chance.random() < self.throttled:
-            raise ThrottledError("throttled")
-
-    def apply(self, rows: Sequence[Row]) -> list[Applied]:
-        return [self._apply(row) for row in rows]
-
-    def _apply(self, row: Row) -> Applied:
-        try:
-            self._admit()
-        except ThrottledError:
-            return Applied.FAILED
-        return self._bring(row)
-
-    def _bring(self, row: Row) -> Applied:
-        raise NotImplementedError
-
-
-class DynamoTable(Store):
-    """Items in wire form and their stream, as Lambda passes its records."""
-
-    def __init__(self, chance: random.Random, throttled: float) -> None:
-        super().__init__(chance, throttled)
-        self.items: dict[str, dict[str, Any]] = {}
-        self.stream: list[dict[str, Any]] = []
-        self._sequence = 0
-
-    def read(self, keys: Sequence[str]) -> dict[str, Row]:
-        self._admit()
-        return {key: self._row(key) for key in keys if key in self.items}
-
-    def write(self, row: Row) -> int | None:
-        self._admit()
-        known = self._version(row.key)
-        if known is not None and known >= row.version:
-            return known
-        item = {"entity": {"S": row.key}, "v": {"N": str(row.version)}, "e": {"B": row.envelope}}
-        self._put(row.key, item)
-        return None
-
-    def _bring(self, row: Row) -> Applied:
-        known = self._version(row.key)
-        if known is not None and known >= row.version:
-            return Applied.STALE
-        self._put(row.key, {"entity": {"S": row.key}, "v": {"N": str(row.version)}, "e": {"B": row.envelope}})
-        return Applied.APPLIED
-
-    def scan(self, start: str = "", end: str | None = None) -> Iterator[Row]:
-        return iter([self._row(key) for key in self.items])
-
-    def adopt(self, key: str, seen: int | None, version: int) -> Row | None:
-        self._admit()
-        if key not in self.items or self._version(key) != seen:
-            return None
-        self._put(key, {**self.items[key], "v": {"N": str(version)}})
-        return self._row(key)
-
-    def bury(self, row: Row) -> bool:
-        self._admit()
-        if row.key in self.items:
-            return False
-        return self.write_freely(row)
-
-    def write_freely(self, row: Row) -> bool:
-        self._put(row.key, {"entity": {"S": row.key}, "v": {"N": str(row.version)}, "e": {"B": row.envelope}})
-        return True
-
-    def touch(self, key: str, number: int) -> None:
-        """Change a row as a program does that knows no versions."""
-        self._put(key, {**self.items.get(key, {"entity": {"S": key}}), "n": {"N": str(number)}})
-
-    def remove(self, key: str) -> None:
-        """Delete an item outright."""
-        old = self.items.pop(key, None)
-        if old is not None:
-            self._record("REMOVE", key, old, None)
-
-    def _put(self, key: str, item: dict[str, Any]) -> None:
-        old = self.items.get(key)
-        self.items[key] = item
-        if old != item:
-            self._record("MODIFY" if old else "INSERT", key, old, item)
-
-    def _record(self, event: str, key: str, old: Any, new: Any) -> None:
-        self._sequence += 1
-        change = {"Keys": {"entity": {"S": key}}, "SequenceNumber": f"{self._sequence:021d}"}
-        change |= {name: _as_lambda(image) for name, image in (("OldImage", old), ("NewImage", new)) if image}
-        self.stream.append({"eventName": event, "dynamodb": change})
-
-    def _version(self, key: str) -> int | None:
-        version = self.items.get(key, {}).get("v")
-        # An item without version is older than any, as the condition of a real put has it.
-        return None if version is None else int(version["N"])
-
-    def _row(self, key: str) -> Row:
-        found = content(self.items[key], from_bytes)
-        return Row(key, found.version or 0, found.envelope)
-
-
-def _as_lambda(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: {"B": base64.b64encode(typed["B"]).decode()} if "B" in typed else dict(typed)
-        for name, typed in item.items()
-    }
-
-
-class BigTable(Store):
-    """Cells by timestamp, their collector, and the change stream."""
-
-    def __init__(self, chance: random.Random, throttled: float, clock: Clock) -> None:
-        super().__init__(chance, throttled)
-        self.cells: dict[str, dict[int, bytes]] = {}
-        self.stream: list[Change] = []
-        self._clock = clock
-
-    def read(self, keys: Sequence[str]) -> dict[str, Row]:
-        self._admit()
-        return {key: self._row(key) for key in keys if key in self.cells}
-
-    def write(self, row: Row) -> int | None:
-        self._admit()
-        newest = max(self.cells.get(row.key, {}), default=0)
-        if newest >= row.version:
-            return newest
-        self._set(row)
-        return None
-
-    def _bring(self, row: Row) -> Applied:
-        self._set(row)
-        return Applied.APPLIED
-
-    def scan(self, start: str = "", end: str | None = None) -> Iterator[Row]:
-        return iter([self._row(key) for key in self.cells])
-
-    def adopt(self, key: str, seen: int | None, version: int) -> Row | None:
-        self._admit()
-        if key not in self.cells or max(self.cells[key]) != seen:
-            return None
-        self._set(Row(key, version, self.cells[key][seen]))
-        return self._row(key)
-
-    def bury(self, row: Row) -> bool:
-        self._admit()
-        if row.key in self.cells:
-            return False
-        self._set(row)
-        return True
-
-    def remove(self, key: str) -> None:
-        """Delete a row outright."""
-        if self.cells.pop(key, None) is not None:
-            mutation = _Mutation()
-            mutation.delete_from_family.family_name = "row"
-            self._record(key, [mutation])
-
-    def collect(self, key: str) -> None:
-        """Take all but the newest cell, as the rule of one version does."""
-        *old, newest = sorted(self.cells.get(key, {0: b""}))
-        if not old:
-            return
-        self.cells[key] = {newest: self.cells[key][newest]}
-        mutation = _Mutation()
-        mutation.delete_from_column.family_name = "row"
-        mutation.delete_from_column.column_qualifier = b"e"
-        self._record(key, [mutation], collected=True)
-
-    def _set(self, row: Row) -> None:
-        self.cells.setdefault(row.key, {})[row.version] = row.envelope
-        mutation = _Mutation()
-        cell = mutation.set_cell
-        cell.family_name, cell.column_qualifier, cell.value = "row", b"e", row.envelope
-        cell.timestamp_micros = row.version * 1_000
-        self._record(row.key, [mutation])
-
-    def _record(self, key: str, mutations: list[Any], collected: bool = False) -> None:
-        seconds, milliseconds = divmod(self._clock.now_ms, 1_000)
-        nanoseconds = milliseconds * 1_000_000 + self._chance.randrange(1_000_000)
-        self.stream.append(Change(key.encode(), collected, "c", seconds, nanoseconds, 0, tuple(mutations)))
-
-    def _row(self, key: str) -> Row:
-        version = max(self.cells[key])
-        return Row(key, version, self.cells[key][version])
 
 
 @dataclass
@@ -279,6 +81,8 @@ class Counts:
     refused: int = 0
     deliveries: int = 0
     broken_off: int = 0
+    restarts: int = 0
+    lost: int = 0
     poison: int = 0
     parked: int = 0
     settled_ms: int = 0
@@ -289,7 +93,8 @@ class Counts:
         outcomes = ", ".join(f"{name.value} {count}" for name, count in sorted(self.outcomes.items()))
         return (
             f"seed {self.seed}: {self.operations} operations on {self.rows} rows, {self.refused} refused;"
-            f" {self.deliveries} deliveries ({outcomes}), {self.broken_off} broken off, {self.parked} parked of"
+            f" {self.deliveries} deliveries ({outcomes}), {self.broken_off} broken off, {self.restarts} restarts,"
+            f" {self.parked} parked of"
             f" {self.poison} poisoned; nothing under way {self.settled_ms} ms after the last write"
         )
 
@@ -320,25 +125,95 @@ class Chaos:
         # In order, so that a seed means the same in every process.
         self._dirty: dict[str, None] = {}
         self._poisoned: set[str] = set()
+        self._back_at: dict[Site, int] = {}
+        self._lossy = 0.0
+        self.shelves = {site: BucketShelf(MemoryBucket()) for site in Site}  # type: ignore[arg-type]  # as far as needed
+        self._marks = {
+            site: Watermark(self.shelves[site], "features", KEEPS_MS[site], self._clock.of(0)) for site in Site
+        }
 
     def run(self, operations: int) -> Counts:
         """Write, deliver, settle; the tables are then for the caller to compare."""
         for number in range(operations):
             self._clock.now_ms += self._chance.randrange(self._rough.step_ms)
+            self._restart()
             self._operate(number)
             if number % 7 == 0:
                 self._deliver()
-        ended = self._clock.now_ms
-        # What remains is delivered with the faults of the transports and without new writes.
-        while self._busy():
-            self._clock.now_ms += 20
-            self._deliver()
-            assert self._clock.now_ms < ended + 3_600_000, "something goes round for ever"
-        self.counts.settled_ms = self._clock.now_ms - ended
+        self.counts.settled_ms = self.settle()
         self.counts.parked = len(self.lot.parked)
         self.counts.poison = len(self._poisoned)
         self.counts.rows = len(self.aws.items)
         return self.counts
+
+    def settle(self) -> int:
+        """Deliver what is under way, with the faults of the transports and without new writes; return how long that took."""
+        ended = self._clock.now_ms
+        while self._busy():
+            self._clock.now_ms += 20
+            self._restart()
+            self._deliver()
+            assert self._clock.now_ms < ended + 3_600_000, "something goes round for ever"
+        return self._clock.now_ms - ended
+
+    def lose(self, operations: int, dropped: float = 0.05) -> None:
+        """Write while messages are dropped for good, and at the end trim the stream: all of it is away for longer than kept."""
+        self.reconcile()
+        self._lossy = dropped
+        for number in range(operations):
+            self._clock.now_ms += self._chance.randrange(self._rough.step_ms)
+            self._operate(number)
+            if number % 7 == 0:
+                self._deliver()
+        self.settle()
+        for number in range(operations // 10):
+            self._operate(number)
+        self.counts.lost += len(self.aws.stream) + len(self.gcp.stream)
+        self.aws.stream.clear()
+        self.gcp.stream.clear()
+        self._lossy = 0.0
+        self._clock.now_ms += max(KEEPS_MS.values()) + 60_000
+        self._stores[Site.AWS].set("after the gap", {"by": "aws"})
+        self._stores[Site.GCP].set("after the gap", {"by": "gcp"})
+        self.settle()
+
+    def asked_for(self) -> set[Site]:
+        """Return the sites whose paths have put a gap on record."""
+        return {site for site, shelf in self.shelves.items() if read_ms(shelf, REQUEST) is not None}
+
+    def reconcile(self) -> Report:
+        """Let both sites' clocks call until a comparison ends equal, and return what it found; writes have ended."""
+        for _ in range(200):
+            self._clock.now_ms += RETRY_MS
+            for site in Site:
+                try:
+                    _, report = self._turn(site).run(lambda: False)
+                except TransientError:
+                    # The next call goes on.
+                    continue
+                # What was mended travels like any write, and changes nothing where it arrives.
+                self.settle()
+                if report is not None and report.equal:
+                    return report
+        raise AssertionError("no comparison ended equal")
+
+    def _turn(self, site: Site) -> Turn:
+        tables = {Site.AWS: self.aws, Site.GCP: self.gcp}
+        return Turn(site, tables, self.shelves, self.lot, self._clocks[site], PLAIN_WRITERS)
+
+    def _restart(self) -> None:
+        for site, at in list(self._back_at.items()):
+            if at <= self._clock.now_ms:
+                self._table(site).away = False
+                del self._back_at[site]
+        if self._chance.random() < self._rough.restarts:
+            site = self._chance.choice(list(Site))
+            self._table(site).away = True
+            self._back_at[site] = self._clock.now_ms + self._chance.randrange(self._rough.away_ms)
+            self.counts.restarts += 1
+
+    def _table(self, site: Site) -> DynamoTable | BigTable:
+        return self.aws if site is Site.AWS else self.gcp
 
     def unforeseen(self) -> dict[str, str]:
         """Return what was parked, with its reason, beside the damaged records.
@@ -367,10 +242,12 @@ class Chaos:
         dice = self._chance.random()
         self.counts.operations += 1
         try:
-            if dice < self._rough.outright:
-                (self.aws if site is Site.AWS else self.gcp).remove(key)
+            if self._table(site).away:
+                self.counts.refused += 1
+            elif dice < self._rough.outright:
+                self._table(site).remove(key)
             elif dice < self._rough.outright + self._rough.unaware:
-                self.aws.touch(key, number)
+                self.aws.touch(key, number) if not self.aws.away else None
             elif dice < self._rough.outright + self._rough.unaware + self._rough.deletes:
                 self._stores[site].delete(key)
             else:
@@ -400,6 +277,9 @@ class Chaos:
             for one in messages(change, PARAMETERS, Faults()):
                 assert isinstance(one, Message)
                 body = one.data.decode()
+                if self._lossy and self._chance.random() < self._lossy:
+                    self.counts.lost += 1
+                    continue
                 self._told += 1
                 identity = str(self._told)
                 if self._chance.random() < self._rough.poison:
@@ -427,9 +307,12 @@ class Chaos:
                 self.counts.broken_off += 1
                 failed = {message.identity for message in batch}
             else:
+                self._marks[Site.GCP].check()
                 done = self._back.run(batch)
                 self.counts.outcomes.update(done.result.outcomes)
                 failed = set(done.failed)
+                if not failed:
+                    self._marks[Site.GCP].advance()
             for message in batch:
                 if message.identity in failed or self._chance.random() < self._rough.redelivered:
                     self._push(message)
@@ -449,10 +332,12 @@ class Chaos:
                 self._forth.run(json.loads(json.dumps(sent[: len(sent) // 2])))
                 self.counts.broken_off += 1
                 continue
+            self._marks[Site.AWS].check()
             result = self._forth.run(json.loads(json.dumps(sent)))
             self.counts.outcomes.update(result.outcomes)
             if result.failed is None:
                 done = len(batch)
+                self._marks[Site.AWS].advance()
             else:
                 done = sum(int(one["dynamodb"]["SequenceNumber"]) < int(result.failed) for one in batch)
             if self._chance.random() >= self._rough.redelivered:

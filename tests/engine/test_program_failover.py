@@ -5,7 +5,7 @@ import re
 
 from functions.settings import Site
 from local.names import Cloud, FaultMode
-from tests.engine.live import HOSTNAME, WAY_BACK, Applied, Live
+from tests.engine.live import HOSTNAME, Applied, Live
 
 AWS_FLEET, GCP_FLEET, BALANCER = "fleet-aws-group", "fleet-gcp-group", "front-door-balancer"
 FLIP = {AWS_FLEET: "update", GCP_FLEET: "update", BALANCER: "update"}
@@ -57,7 +57,7 @@ def test_a_flip_changes_both_fleets_and_the_front_door_in_that_order_and_nothing
 
 def test_a_flip_back_is_the_same_the_other_way_round(live: Live) -> None:
     live.settle(Site.GCP)
-    live.activate(Site.AWS, override=WAY_BACK)
+    live.activate(Site.AWS)
     flip = live.up().expect(0)
     assert flip.changed == FLIP
     assert order(flip) == [AWS_FLEET, BALANCER, GCP_FLEET]
@@ -103,7 +103,7 @@ def test_gcp_hangs_and_aws_takes_over(live: Live) -> None:
     live.settle(Site.GCP)
     lost = live.rows(Cloud.GCP)
     live.fault(Cloud.GCP, FaultMode.HANG)
-    live.activate(Site.AWS, override=WAY_BACK)
+    live.activate(Site.AWS)
     flip = live.up().expect(0)
     assert FROZEN.format("gcp") in flip.output
     assert order(flip) == [AWS_FLEET, BALANCER]

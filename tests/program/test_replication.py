@@ -4,11 +4,12 @@ import base64
 import json
 import re
 
+from functions import entry_aws
 from functions import settings as function_settings
 from functions.artifacts import paths
 from functions.features.reconcile_rule import BIGTABLE_KEEPS_MS, DYNAMODB_KEEPS_MS
 from functions.features.reconcile_survey import PREFIX, RUNS
-from infra import naming
+from infra import archives, naming
 from tests.program.recording import Recorder, deploy, stack_settings
 
 
@@ -311,6 +312,16 @@ def test_functions_can_read_the_environment_they_are_given(recorded: Recorder) -
     topics = {each.inputs["name"] for each in recorded.of("gcp:pubsub/topic:Topic")}
     assert {url.rpartition("/")[2] for url in (aws.jobs, aws.rebuilds)} <= queues
     assert {name.rpartition("/")[2] for name in (gcp.jobs, gcp.rebuilds)} <= topics
+
+
+def test_the_archives_have_every_function_that_the_program_deploys(recorded: Recorder) -> None:
+    for each in recorded.of("aws:lambda/function:Function"):
+        module, _, name = each.inputs["handler"].rpartition(".")
+        assert module == "functions.entry_aws"
+        assert callable(getattr(entry_aws, name)), each.name
+    exported = set(re.findall(r'"(\w+)"', archives.GOOGLE_MAIN))
+    for each in recorded.of("gcp:cloudfunctionsv2/function:Function"):
+        assert each.inputs["buildConfig"]["entryPoint"] in exported, each.name
 
 
 def test_hosts_of_both_sites_are_told_the_same_but_their_site(recorded: Recorder) -> None:
