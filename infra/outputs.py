@@ -50,6 +50,15 @@ def export(system: System) -> None:
         },
     )
     pulumi.export("artifactBucketR2", names.artifact_bucket("r2"))
+    if settings.third_copy_keys is not None:
+        pulumi.export(
+            "thirdCopy",
+            {
+                "account": settings.cloudflare_account_id,
+                "bucket": names.artifact_bucket("r2"),
+                "key": settings.third_copy_keys.aws,
+            },
+        )
     if system.bridge is not None:
         bridge = system.bridge
         pulumi.export("bridge", {"outgoing": bridge.outgoing, "topic": bridge.topic, "incoming": bridge.incoming})

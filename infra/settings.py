@@ -6,7 +6,7 @@ Every description states the allowed values, because a refused value is answered
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from functions.settings import Site
@@ -209,11 +209,6 @@ class Retention(_Part):
     keep_days: int = Field(ge=1, le=100_000, description="1 to 100000 days")
 
 
-def _unless_empty(value: object) -> object:
-    """Return None for an empty object: Pulumi knows no optional key, only one with a default."""
-    return None if value == {} else value
-
-
 class Settings(_Part):
     """A stack's whole config."""
 
@@ -237,13 +232,19 @@ class Settings(_Part):
     golden_request: GoldenRequest
     redelivery_seconds: int = Field(ge=0, le=3600, description="0 to 3600 seconds")
     function_dependencies: FunctionDependencies
-    third_copy_keys: Annotated[ThirdCopyKeys | None, BeforeValidator(_unless_empty)] = None
+    third_copy_keys: ThirdCopyKeys | None = None
     signing_key_generations: int = Field(
         default=1, ge=1, le=20, description="1 to 20 keys of each site, the last one signs"
     )
-    retention: Annotated[Retention | None, BeforeValidator(_unless_empty)] = None
+    retention: Retention | None = None
     user_data: bool = Field(default=False, description="true or false")
     bridge: bool = Field(default=False, description="true or false")
+
+    @field_validator("third_copy_keys", "retention", mode="before")
+    @classmethod
+    def _absent(cls, value: object) -> object:
+        # Pulumi demands a value or a default for every key, and knows no default for "none".
+        return None if value == {} else value
 
     def conflicts(self) -> list[str]:
         """Return what is wrong between values that are each allowed: one line a conflict, empty when there is none."""

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from operate.errors import is_expected
+from operate.models_commands import models_app
 
 if TYPE_CHECKING:
+    from functions.stores.clients import Clients
     from local.ground.client import GroundClient
     from local.names import GroundKind
+    from operate.models import Catalogue
 
 app = typer.Typer(
     name="lifeboat",
@@ -137,26 +140,30 @@ def _operate(operation: str, name: str, as_json: bool) -> None:
 def publish(
     folder: Annotated[Path, typer.Argument(help="Folder of the model's files.", exists=True, file_okay=False)],
     model: Annotated[str, typer.Option(help="Name of the model.")],
-    parent: Annotated[str | None, typer.Option(help="Version that this one was trained from.")] = None,
+    parent: Annotated[
+        str | None, typer.Option(help="Version that this one was trained from, or an alias that points to it.")
+    ] = None,
     alias: Annotated[str | None, typer.Option(help="Name to move to this version, such as prod.")] = None,
+    lineage: Annotated[
+        Path | None, typer.Option(help="JSON: training_data, code, metrics, author.", exists=True, dir_okay=False)
+    ] = None,
     site: Annotated[str, typer.Option(help="Site to publish at: aws or gcp.")] = "aws",
+    epoch: Annotated[int, typer.Option(min=0, help="Epoch of the publisher; an alias of a newer one stays.")] = 0,
     stack: StackName = GROUND_NAME,
     as_json: Json = False,
 ) -> None:
-    """Publish a folder as a version of a model; its copy to the other site starts by itself."""
+    """Publish a folder as a signed version of a model; its copies start by themselves. Run it again after a break."""
     from dataclasses import asdict
 
-    from operate.access import of_stack
     from operate.output import progress, write_json, write_table
-    from operate.publish import publish_folder
+    from operate.publish import Request, publish_folder
 
-    environment = {**os.environ, **_engine_environment(_environment_kind(), needs_ground=True)}
     with progress() as tell:
-        published = publish_folder(
-            of_stack(stack, environment), folder, model, site=site, parent=parent, alias=alias, tell=tell
-        )
+        published = publish_folder(_clients(stack), Request(folder, model, site, parent, alias, lineage, epoch), tell)
     if as_json:
-        write_json(asdict(published))
+        fields = asdict(published)
+        fields |= {name: value.model_dump(mode="json") for name in ("alias", "verdict") if (value := fields[name])}
+        write_json(fields)
         return
     row = (published.model, published.version, str(published.files), f"{published.bytes_raw / 1e6:,.1f}", alias or "-")
     write_table(["model", "version", "files", "MB", "alias"], [row])
@@ -180,6 +187,21 @@ def verify(
     kind = _environment_kind()
     environment = {**os.environ, **_engine_environment(kind, needs_ground=True)}
     raise typer.Exit(run(parts or [], stack, environment, kind, repair=repair, as_json=as_json))
+
+
+def _clients(stack: str) -> "Clients":
+    from operate.access import of_stack
+
+    return of_stack(stack, {**os.environ, **_engine_environment(_environment_kind(), needs_ground=True)})
+
+
+def _catalogue(stack: str) -> "Catalogue":
+    from operate.models import Catalogue
+
+    return Catalogue(_clients(stack))
+
+
+app.add_typer(models_app, name="models", context_settings={"obj": _catalogue})
 
 
 @bench_app.command("engine")

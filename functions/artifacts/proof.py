@@ -82,15 +82,18 @@ def digest_of(found: Shown) -> str:
 def reported(place: str, store: ObjectStore, manifest: Manifest) -> list[Mismatch]:
     """Return the files of which the store itself reports something else than the manifest says, by metadata alone."""
 
-    def look(file: FileEntry) -> Mismatch | None:
-        try:
-            problem = _reported_problem(store.head(file_key(manifest.model, manifest.version, file.path)), file)
-        except NotFoundError:
-            problem = "it is missing"
-        return Mismatch(place, manifest.model, manifest.version, file.path, Layer.STORE, problem) if problem else None
-
     with ThreadPoolExecutor(_ASKING) as pool:
-        return [found for found in pool.map(look, manifest.files) if found]
+        looked = pool.map(lambda file: reported_file(place, store, manifest, file), manifest.files)
+        return [found for found in looked if found]
+
+
+def reported_file(place: str, store: ObjectStore, manifest: Manifest, file: FileEntry) -> Mismatch | None:
+    """Return what the store reports otherwise of one file, None if nothing."""
+    try:
+        problem = _reported_problem(store.head(file_key(manifest.model, manifest.version, file.path)), file)
+    except NotFoundError:
+        problem = "it is missing"
+    return Mismatch(place, manifest.model, manifest.version, file.path, Layer.STORE, problem) if problem else None
 
 
 def read_back(place: str, store: ObjectStore, manifest: Manifest) -> list[Mismatch]:

@@ -53,11 +53,7 @@ class Clients:
 
     def objects(self, site: Site) -> ObjectStore:
         """Return the artifact bucket of `site`."""
-        bucket = self._settings.artifact_buckets.get(site)
-        if not bucket:
-            raise SettingsError(
-                f"{ARTIFACT_BUCKETS} names no bucket for site {site}; add it to the function's environment"
-            )
+        bucket = self.bucket(site)
         if site is Site.AWS:
             from functions.stores.s3 import S3Objects
 
@@ -66,6 +62,15 @@ class Clients:
 
         endpoint = self._environment.get("STORAGE_EMULATOR_HOST") or "https://storage.googleapis.com"
         return GcsObjects(self._google_session, endpoint.rstrip("/"), bucket)
+
+    def bucket(self, site: Site) -> str:
+        """Return the name of the artifact bucket of `site`."""
+        bucket = self._settings.artifact_buckets.get(site)
+        if not bucket:
+            raise SettingsError(
+                f"{ARTIFACT_BUCKETS} names no bucket for site {site}; add it to the function's environment"
+            )
+        return bucket
 
     @cached_property
     def third(self) -> "R2Objects | None":

@@ -312,6 +312,13 @@ class R2Objects(S3Objects):
             )
         return self.head(key)
 
+    def signed_url(self, key: str, seconds: int) -> str:
+        """Return a URL by which anybody may read the object for so many seconds; nothing is asked of the store."""
+        url: str = self._client.generate_presigned_url(
+            "get_object", Params={"Bucket": self._bucket, "Key": key}, ExpiresIn=seconds
+        )
+        return url
+
     def _served(self, key: str) -> dict[str, str]:
         # Files of a version never change; manifests and aliases are looked at again.
         return {"CacheControl": FOREVER if key.startswith("models/") else "no-cache"}
