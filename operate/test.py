@@ -19,6 +19,9 @@ from operate.output import Progress, progress, say, write_json
 # How page tests find the browser; without it they are skipped and say why.
 BROWSER = "LIFEBOAT_CHROMIUM"
 INSTALL_SECONDS = 300.0
+# Half of what the tests take is waiting for servers. More processes would help only where there are more cores than two, and
+# each has grounds of its own.
+PROCESSES = 2
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ def _check(name: str, command: tuple[str, ...], environment: dict[str, str]) -> 
 
 
 def _pytest(arguments: list[str], environment: dict[str, str], report: Path | None) -> int:
-    command = [sys.executable, "-P", "-m", "pytest", *arguments]
+    # A choice of tests runs in one process, where a debugger and `-s` work.
+    shared = [] if arguments else [f"--numprocesses={PROCESSES}"]
+    command = [sys.executable, "-P", "-m", "pytest", *shared, *arguments]
     if report:
         command.append(f"--junitxml={report}")
     # From the root, where pytest's settings are. Paths among the arguments are meant from there, as in every document of ours.

@@ -6,14 +6,18 @@ A test that needs the world outside carries `@pytest.mark.network`; everything e
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.workers import Sharing, kind_of
+
 KINDS = frozenset({"unit", "program", "engine", "local", "chaos", "sim", "page"})
 TESTS = Path(__file__).resolve().parent
+# The property of a report that holds a line of counts.
+TOLD = "told"
 
 # Provider packages take seconds to compile, in every process that a test starts, where this is set.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -27,7 +31,33 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "network: may leave the machine; all other tests reach loopback alone")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Sharing:
+    return Sharing(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    told = [
+        (report.nodeid, text)
+        for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+        for name, text in report.user_properties
+        if name == TOLD
+    ]
+    if told:
+        terminalreporter.section("counts")
+    for nodeid, text in told:
+        terminalreporter.write_line(f"{nodeid.rpartition('::')[2]}: {text}")
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Return what takes a line of counts for the end of the run, whichever process the test runs in."""
+    return lambda text: record_property(TOLD, text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
+        items.sort(key=kind_of)
     for item in items:
         kind = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
         if kind in KINDS:
