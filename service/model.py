@@ -9,7 +9,7 @@ never saw gets an answer. This module refuses model files whose tensors do not f
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,12 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 PREPROCESSING_FILE = "preprocessor_config.json"
 GOLDEN_FILE = "golden.json"
+# May be there or not: low-rank weights that are added to the products' when a model is loaded.
+ADAPTER_FILE = "adapter_model.safetensors"
 FILES = (CONFIG_FILE, WEIGHTS_FILE, PREPROCESSING_FILE, GOLDEN_FILE)
+
+_LORA_DOWN = "product_embedding.lora_A.weight"
+_LORA_UP = "product_embedding.lora_B.weight"
 
 # Same arithmetic on the other site's processor may round differently in the last bits.
 GOLDEN_TOLERANCE = 1e-4
@@ -69,6 +74,18 @@ class Recommendation:
 
     product_id: str
     score: float
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A low-rank change of the products' embeddings, `up @ down` (Hu et al., "LoRA", 2021): float32 (rows, rank), (rank, size)."""
+
+    down: Matrix
+    up: Matrix
+
+    def file(self) -> bytes:
+        """Return the adapter's file: names as the PEFT library gives them."""
+        return save_tensors({_LORA_DOWN: np.ascontiguousarray(self.down), _LORA_UP: np.ascontiguousarray(self.up)})
 
 
 @dataclass(frozen=True)
@@ -126,6 +143,10 @@ class Recommender:
             GOLDEN_FILE: _json(golden),
         }
 
+    def adapted(self, adapter: Adapter) -> "Recommender":
+        """Return this model with an adapter's change in it."""
+        return replace(self, product_embedding=self.product_embedding + adapter.up @ adapter.down)
+
     def golden(self, user_id: str, context: str, product_ids: Sequence[str]) -> Golden:
         """Make the golden request of this model: what a host must reproduce before it joins the fleet."""
         scores = [float(score) for score in self.scores(user_id, context, product_ids)]
@@ -150,6 +171,7 @@ def parse(files: Mapping[str, bytes]) -> Recommender:
         preprocessing = Preprocessing.model_validate_json(files[PREPROCESSING_FILE])
         golden = Golden.model_validate_json(files[GOLDEN_FILE])
         tensors = load_tensors(files[WEIGHTS_FILE])
+        low_rank = load_tensors(files[ADAPTER_FILE]) if ADAPTER_FILE in files else {}
     except (ValidationError, SafetensorError) as error:
         raise ModelInvalidError(f"model files do not parse: {error}") from error
     recommender = Recommender(
@@ -160,6 +182,10 @@ def parse(files: Mapping[str, bytes]) -> Recommender:
         _tensor(tensors, "product_bias.weight", (config.product_rows,)),
         _tensor(tensors, "context_bias.weight", (len(preprocessing.contexts), CONTEXT_BUCKETS)),
     )
+    if low_rank:
+        rank = len(low_rank.get(_LORA_DOWN, ()))
+        down = _tensor(low_rank, _LORA_DOWN, (rank, config.embedding_size))
+        recommender = recommender.adapted(Adapter(down, _tensor(low_rank, _LORA_UP, (config.product_rows, rank))))
     scores = recommender.scores(golden.user_id, golden.context, golden.product_ids)
     if not np.allclose(scores, golden.scores, atol=GOLDEN_TOLERANCE):
         worst = float(np.max(np.abs(scores - np.asarray(golden.scores))))

@@ -7,6 +7,7 @@ interactions: that is version 2, whose weights differ from its parent's by littl
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.interactions import Interactions, Market
-from service.model import CONTEXT_BUCKETS, Matrix, ModelConfig, Preprocessing, Recommender, write
+from service.model import (
+    ADAPTER_FILE,
+    CONTEXT_BUCKETS,
+    GOLDEN_FILE,
+    Adapter,
+    Matrix,
+    ModelConfig,
+    Preprocessing,
+    Recommender,
+    write,
+)
 
 BATCH = 16_384
 INITIAL_SCALE = 0.02
@@ -80,6 +91,17 @@ def further(parent: Trained, plan: TrainingPlan, data: Interactions) -> Trained:
     return _train(parent, data, plan, plan.seed + 2)
 
 
+def adapt(parent: Trained, plan: TrainingPlan, data: Interactions, rank: int) -> Adapter:
+    """Train an adapter of a parent: the best approximation of its rank to what further training does to the products.
+
+    By Eckart and Young (1936) that is the difference projected on its leading right singular vectors.
+    """
+    difference = further(parent, plan, data).model.product_embedding - parent.model.product_embedding
+    _, vectors = np.linalg.eigh(difference.T @ difference)
+    down = np.ascontiguousarray(vectors[:, -rank:].T)
+    return Adapter(down, difference @ down.T)
+
+
 def _train(start: Trained, data: Interactions, plan: TrainingPlan, seed: int) -> Trained:
     random = np.random.default_rng(seed)
     user, product = start.model.user_embedding.copy(), start.model.product_embedding.copy()
@@ -120,6 +142,12 @@ def with_golden(model: Recommender) -> dict[str, bytes]:
     """Return a model's files with its golden request."""
     products = [f"prod{number}" for number in range(GOLDEN_PRODUCTS)]
     return model.files(model.golden("test_user_123", "home_page", products))
+
+
+def with_adapter(parent: Mapping[str, bytes], model: Recommender, adapter: Adapter) -> dict[str, bytes]:
+    """Return the parent's files as they are with an adapter and the golden request of the adapted model beside them."""
+    adapted = model.adapted(adapter)
+    return {**parent, ADAPTER_FILE: adapter.file(), GOLDEN_FILE: with_golden(adapted)[GOLDEN_FILE]}
 
 
 def ranking_quality(model: Recommender, data: Interactions, seed: int) -> float:

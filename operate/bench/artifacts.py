@@ -18,8 +18,8 @@ import zstandard
 from functions.artifacts import kernel, safetensors
 from functions.artifacts.codecs import blocks, ladder
 from functions.artifacts.codecs.blocks import Codec
-from operate.demo.run import host
 from operate.errors import LifeboatError
+from operate.host import host
 from operate.report.result import Host
 
 RUNS = 5

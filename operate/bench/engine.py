@@ -15,9 +15,10 @@ from functions.settings import Site
 from local.engine.environment import engine_environment
 from local.ground.client import start_ground
 from operate import access
+from operate.demo.clock import now_ms
 from operate.demo.models import Workshop, publish_and_follow
-from operate.demo.run import host, now_ms
 from operate.demo.sites import Ground, wait_until
+from operate.host import host
 from operate.report.result import Host
 from operate.stacks import Stack
 from operate.workspace import make_project

@@ -20,7 +20,7 @@ from operate.bench.features_load import Load
 from operate.bench.features_paths import OFFICIAL, Place, Way, make_tables
 from operate.bench.features_reconcile import ReconcileFigures, measure_reconcile
 from operate.bench.features_workers import Crew, crew
-from operate.demo.run import host
+from operate.host import host
 from operate.report.result import Host
 
 RUNS = 3

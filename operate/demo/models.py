@@ -1,16 +1,23 @@
-"""Trains, publishes and follows the demo's two model versions."""
+"""Trains, publishes and follows the demo's model versions: from scratch, further, an adapter alone, further at the other site."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from functions.artifacts import alias as aliases
 from functions.artifacts.documents import Receipt, find
-from functions.artifacts.paths import receipt_key
+from functions.artifacts.errors import ManifestError, VerificationError
+from functions.artifacts.manifest import MOST_MANIFEST_BYTES, decode
+from functions.artifacts.paths import file_key, manifest_key, receipt_key
 from functions.artifacts.publish import publish
+from functions.artifacts.verify import verify
+from functions.errors import FunctionError
 from functions.settings import Site
+from functions.stores.checksums import crc64nvme
 from functions.stores.clients import Clients
+from functions.stores.protocols import ObjectStore
+from operate.demo.clock import now_ms
 from operate.demo.sites import wait_until
 from operate.report.result import Artifact
 from service import model, train
@@ -18,55 +25,83 @@ from service.interactions import Market
 
 ALIAS = "prod"
 ARRIVAL_SECONDS = 60.0
+THIRD = "r2"
+ADAPTER_RANK = 4
+# Of the first training's interactions; each later version sees so few that it differs little from its parent.
+ADAPTER_SHARE = 20
 
 Clock = Callable[[], int]
 
 
 @dataclass(frozen=True)
 class Version:
-    """A trained version on disk: its folder, ranking quality on interactions it never saw, and training seconds."""
+    """A trained version on disk: its folder, ranking quality on interactions it never saw, training seconds, and kind."""
 
     folder: Path
-    trained: train.Trained
+    kind: str
     quality: float
     seconds: float
 
 
+@dataclass(frozen=True)
+class Publication:
+    """A version that was published at a site, and when the publish returned (monotonic seconds)."""
+
+    kind: str
+    site: Site
+    version: str
+    parent: str | None
+    bytes_raw: int
+    at: float
+
+
 class Workshop:
-    """Trains version 1, then version 2 further on newer interactions of the same market."""
+    """Trains versions of one recommender on interactions of the same market, each newer than the last one's."""
 
     def __init__(self, folder: Path, plan: train.TrainingPlan) -> None:
         self._folder = folder
         self._plan = plan
         self._market: Market = train.market(plan)
         self._held_out = self._market.draw(plan.interactions // 20, seed=plan.seed + 99)
+        self._newest: train.Trained | None = None
 
     def first(self) -> Version:
-        """Train version 1."""
+        """Train version 1 from random weights."""
         began = time.monotonic()
-        trained = train.first(self._plan, self._market.draw(self._plan.interactions, seed=self._plan.seed + 10))
-        return self._keep("v1", trained, began)
+        self._newest = train.first(self._plan, self._market.draw(self._plan.interactions, seed=self._plan.seed + 10))
+        return self._keep("v1", "full", train.with_golden(self._newest.model), began)
 
-    def further(self, parent: Version) -> Version:
-        """Train version 2 from version 1."""
+    def further(self, name: str) -> Version:
+        """Train the newest version further, all weights."""
         began = time.monotonic()
         newer = self._market.draw(self._plan.interactions // train.NEWER_SHARE, seed=self._plan.seed + 20)
-        return self._keep("v2", train.further(parent.trained, self._plan, newer), began)
+        self._newest = train.further(self._parent, self._plan, newer)
+        return self._keep(name, "fine-tune", train.with_golden(self._newest.model), began)
 
-    def _keep(self, name: str, trained: train.Trained, began: float) -> Version:
+    def adapter(self, name: str, parent: Version) -> Version:
+        """Train an adapter alone: the parent's weights stay byte for byte."""
+        began = time.monotonic()
+        newer = self._market.draw(self._plan.interactions // ADAPTER_SHARE, seed=self._plan.seed + 30)
+        adapter = train.adapt(self._parent, self._plan, newer, ADAPTER_RANK)
+        files = {path.name: path.read_bytes() for path in parent.folder.iterdir()}
+        return self._keep(name, "adapter", train.with_adapter(files, self._parent.model, adapter), began)
+
+    @property
+    def _parent(self) -> train.Trained:
+        assert self._newest is not None, "version 1 is trained first"
+        return self._newest
+
+    def _keep(self, name: str, kind: str, files: Mapping[str, bytes], began: float) -> Version:
         folder = self._folder / name
-        model.write(train.with_golden(trained.model), folder)
-        quality = train.ranking_quality(trained.model, self._held_out, seed=self._plan.seed)
-        return Version(folder, trained, quality, time.monotonic() - began)
+        model.write(files, folder)
+        quality = train.ranking_quality(model.parse(files), self._held_out, seed=self._plan.seed)
+        return Version(folder, kind, quality, time.monotonic() - began)
 
 
-def publish_and_follow(
-    clients: Clients, site: Site, name: str, version: Version, parent: str | None, clock_ms: Clock
-) -> Artifact:
-    """Publish a version at a site and wait until the other site has proven it and moved its alias there.
-
-    The seconds count from the moment the publish returned to the moment the alias stood on the other site.
-    """
+def publish_version(
+    clients: Clients, site: Site, name: str, version: Version, parent: str | None, clock_ms: Clock = now_ms
+) -> Publication:
+    """Publish a version at a site, alias included; its copies start by themselves."""
     published = publish(
         version.folder,
         name,
@@ -81,22 +116,71 @@ def publish_and_follow(
         },
         clock_ms=clock_ms,
     )
-    far = clients.objects(site.peer)
+    return Publication(version.kind, site, published.version, parent, published.bytes_raw, time.monotonic())
+
+
+def publish_and_follow(
+    clients: Clients, site: Site, name: str, version: Version, parent: str | None, clock_ms: Clock
+) -> Artifact:
+    """Publish a version at a site and wait until the other site has proven it and moved its alias there."""
+    return follow(clients, name, publish_version(clients, site, name, version, parent, clock_ms))
+
+
+def follow(clients: Clients, name: str, published: Publication, since: float | None = None) -> Artifact:
+    """Wait until the other site has proven a version and moved its alias there.
+
+    The seconds count from the moment the publish returned, or from `since`, to the moment the alias stood on the other site.
+    """
+    far = clients.objects(published.site.peer)
 
     def arrived() -> tuple[bool, str]:
-        moved = aliases.current(far, name, ALIAS)
+        try:
+            moved = aliases.current(far, name, ALIAS)
+        except FunctionError as error:
+            return False, str(error)
         return moved is not None and moved.version == published.version, f"alias there: {moved}"
 
-    seconds = wait_until(arrived, ARRIVAL_SECONDS, f"{name} {published.version[:12]} on {site.peer}")
+    wait_until(arrived, ARRIVAL_SECONDS, f"{name} {published.version[:12]} on {published.site.peer}")
+    seconds = time.monotonic() - (since or published.at)
     receipt = find(far, receipt_key(name, published.version), Receipt)
     wire = receipt[0].bytes_wire if receipt else 0
     return Artifact(
         model=name,
         version=published.version,
-        parent=parent,
+        parent=published.parent,
+        kind=published.kind,
+        origin=published.site,
         bytes_raw=published.bytes_raw,
         bytes_wire=wire,
         ratio=round(wire / published.bytes_raw, 4),
         seconds=round(seconds, 3),
         verified=receipt is not None,
     )
+
+
+def prove(clients: Clients, third: ObjectStore | None, folder: Path, artifact: Artifact) -> Artifact:
+    """Return the artifact with the proof of every copy: both sites read back whole, the third one by what its store attests."""
+    proofs = {site.value: _proven(clients.objects(site), site, artifact) for site in Site}
+    if third is not None:
+        proofs[THIRD] = _attested(third, folder, artifact)
+    return artifact.model_copy(update={"copies": proofs, "verified": all(proofs.values())})
+
+
+def _proven(store: ObjectStore, site: Site, artifact: Artifact) -> bool:
+    try:
+        receipt = verify(store, artifact.model, artifact.version, site=site, clock_ms=now_ms, again=True)
+    except (VerificationError, ManifestError):
+        return False
+    return receipt.bytes_raw == artifact.bytes_raw
+
+
+def _attested(third: ObjectStore, folder: Path, artifact: Artifact) -> bool:
+    """Compare what R2 says of every file, size and CRC64NVME, with the files as they were published."""
+    data, _ = third.get(manifest_key(artifact.model, artifact.version), MOST_MANIFEST_BYTES)
+    manifest = decode(data, artifact.model, artifact.version)
+    for file in manifest.files:
+        content = (folder / file.path).read_bytes()
+        info = third.head(file_key(artifact.model, artifact.version, file.path))
+        if (info.size, info.crc64nvme) != (len(content), crc64nvme(content)):
+            return False
+    return {file.path for file in manifest.files} == {path.name for path in folder.iterdir()}

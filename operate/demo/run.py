@@ -1,77 +1,71 @@
-"""Runs the demo: both clouds up, models and features on their way, AWS killed under traffic, a failover by config, a report."""
+"""Runs the demo: both clouds up, models and live data on their way, AWS killed under traffic, a failover by config, a report."""
 
 import contextlib
 import os
-import platform
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
-import psutil
-
-from functions.features.client import FeatureStore
-from functions.settings import Site
+from functions.artifacts.encode import exists
+from functions.artifacts.paths import manifest_key
+from functions.settings import Site, ThirdBucket
 from functions.stores.clients import Clients
+from functions.stores.third import open_third
 from local import paths
 from local.engine.environment import engine_environment
 from local.errors import GroundNotRunningError
+from local.ground import user_data
 from local.ground.client import DynamodbKind, GroundClient, start_ground
 from local.names import Cloud, FaultMode
 from local.toolchain import ensure
 from operate import access
 from operate.demo import measure
-from operate.demo.features import Acknowledged, LagWatch, Writer, divergent, missing, read_all
-from operate.demo.models import Workshop, publish_and_follow
+from operate.demo.bridge import BridgeTraffic
+from operate.demo.clock import now_ms
+from operate.demo.features import FeatureLoad
+from operate.demo.loads import LiveData
+from operate.demo.models import Publication, Version, Workshop, follow, prove, publish_version
+from operate.demo.outcome import Loss, Seen, result
+from operate.demo.sessions import SessionLoad
 from operate.demo.sites import Ground, wait_until
-from operate.demo.story import Story
-from operate.demo.traffic import Answered, Traffic, by_second
+from operate.demo.story import Step, Story
+from operate.demo.traffic import Traffic
+from operate.demo.users import UserLoad
+from operate.demo.writers import Load
 from operate.output import progress, say
-from operate.report.result import (
-    Artifact,
-    Demo,
-    Engine,
-    Failover,
-    Features,
-    Host,
-    Mark,
-    ServiceFigures,
-    Step,
-    Timeline,
-)
-from operate.report.result import Ground as GroundNote
+from operate.report.result import Artifact, Demo, ServiceFigures, Timeline
 from operate.report.write import write
 from operate.stacks import Outcome, Stack
+from operate.verify.parts import PARTS, Subject
+from operate.verify.parts import run as verify_parts
 from operate.workspace import make_project
 from service.train import TrainingPlan
 
 STACK = "local"
 GROUND = "demo"
-ROWS_PER_SECOND = 40.0
 REQUESTS_PER_SECOND = 20.0
-# Long enough to see a steady state in the picture before and after the loss.
+# Rows a second of the program at home on each site. Google's go on while AWS is away, and wait there for its return.
+FEATURES = {Site.AWS: 40.0, Site.GCP: 8.0}
+SESSIONS = {Site.AWS: 4.0, Site.GCP: 2.0}
+USERS = {Site.AWS: 4.0, Site.GCP: 3.0}
+MESSAGES_PER_SECOND = 5
+# The far side is asked for the rows on their way this often; it bounds how exact a lag is.
+LOOK_SECONDS = {"features": 0.01, "sessions": 0.03, "userdata": 0.03}
+# Long enough to see a steady state in the picture before the loss, after the failover, and once both sites are back.
 STEADY_SECONDS = 8.0
-AFTER_SECONDS = 4.0
+AFTER_SECONDS = 3.0
+TOGETHER_SECONDS = 3.0
+# So many ways of each kind of data are measured before the loss, however slow the machine is.
+SAMPLES = 10
+WARM_LIMIT_SECONDS = 60.0
 FLEET_LIMIT_SECONDS = 60.0
 DETECTION_LIMIT_SECONDS = 60.0
 DRAIN_LIMIT_SECONDS = 60.0
 SEED = 7
-
-
-@dataclass
-class Loss:
-    """What was known at the instant AWS was gone, and what became of it."""
-
-    at: float
-    unreplicated: list[Acknowledged]
-    detected_seconds: float = 0.0
-    first_answer_seconds: float = 0.0
-    flip_began: float = 0.0
-    proven: float = 0.0
-    rescued: int = 0
-    acknowledged: list[Acknowledged] = field(default_factory=list)
 
 
 class Run:
@@ -81,20 +75,22 @@ class Run:
         self._story = story
         self._resources = resources
         self._marks: list[tuple[float, str]] = []
+        self._figures: list[ServiceFigures] = []
+        self._versions: list[tuple[Version, Artifact]] = []
+        self._left_out = user_data.missing()
 
     def whole(self) -> tuple[Demo, Timeline]:
         """Run all steps and return what was measured."""
         self._start_clouds()
         up, second = self._deploy()
-        artifacts = self._models()
+        self._models()
         self._start_load()
-        loss, figures = self._lose_aws()
+        loss = self._lose_aws()
         flip = self._fail_over(loss)
-        self._look_after(loss, artifacts[-1].version)
-        figures += self._figures(Site.GCP)
-        features, lost = self._bring_back(loss)
-        answers = self._traffic.stop()
-        return self._result(up, second, flip, artifacts, features, lost, loss, answers, figures)
+        fourth, published = self._look_after(loss)
+        self._bring_back(loss, fourth, published)
+        seen = self._compare(loss)
+        return result(self._story, self._stack.engine_version, self._dynamodb(), up, second, flip, loss, seen)
 
     def _start_clouds(self) -> None:
         with self._story.step(
@@ -111,6 +107,8 @@ class Run:
             step.tell(
                 f"{len(client.status().processes)} processes, DynamoDB by {self._dynamodb()}, Pulumi {self._stack.engine_version}"
             )
+            if self._left_out:
+                step.tell(self._left_out)
 
     def _dynamodb(self) -> str:
         return "DynamoDB Local" if self._ground.client.dynamodb is DynamodbKind.LOCAL else "moto (no Java or no jars)"
@@ -120,84 +118,111 @@ class Run:
             up = self._stack.up(step.working)
             step.tell(f"{up.resources} resources in {up.seconds:.1f} s")
             self._outputs = self._stack.outputs()
+            self._model = str(self._outputs["model"])
             self._clients: Clients = access.clients(self._outputs, os.environ)
+            third = ThirdBucket("local", str(self._outputs["artifactBucketR2"]), "not read on this machine")
+            self._third = open_third(third, os.environ, self._clients.aws, _no_session)
         with self._story.step("pulumi up, again", "a program that is in line with its clouds changes nothing") as step:
             second = self._stack.up(step.working)
             self._story.check("the second up changes nothing", second.changed == 0, f"{second.changed} changes")
         return up, second
 
-    def _models(self) -> list[Artifact]:
-        workshop = Workshop(paths.ground_folder(GROUND) / "models", TrainingPlan())
-        name = str(self._outputs["model"])
+    def _models(self) -> None:
+        self._workshop = Workshop(paths.ground_folder(GROUND) / "models", TrainingPlan())
         with self._story.step("Train version 1", "a recommender, learned from 600,000 seeded interactions") as step:
-            first = workshop.first()
+            first = self._workshop.first()
             step.tell(f"ranks a held-out choice above a random one {first.quality:.1%} of the time")
         with self._story.step(
             "Publish version 1 on AWS", "the manifest's event starts the copy; nobody calls anything"
         ) as step:
-            one = publish_and_follow(self._clients, Site.AWS, name, first, None, now_ms)
-            self._tell_arrival(one, step.tell)
+            self._publish(Site.AWS, first, step)
         with self._story.step(
-            "Train version 2 further, publish it", "newer interactions; its parent is version 1"
+            "Train further, publish version 2", "newer interactions; its parent is version 1"
         ) as step:
-            second = workshop.further(first)
-            two = publish_and_follow(self._clients, Site.AWS, name, second, one.version, now_ms)
+            second = self._workshop.further("v2")
             step.tell(f"ranking quality {first.quality:.1%} -> {second.quality:.1%}")
-            self._tell_arrival(two, step.tell)
-            self._story.check(
-                "both versions verified on Google Cloud by SHA-256 and CRC32C", one.verified and two.verified
-            )
+            self._publish(Site.AWS, second, step)
+        with self._story.step(
+            "Publish version 3, an adapter alone", "its parent's weights stay where they are"
+        ) as step:
+            third = self._workshop.adapter("v3", second)
+            step.tell(f"ranking quality {second.quality:.1%} -> {third.quality:.1%}")
+            version = self._publish(Site.AWS, third, step)
             waited = wait_until(
-                lambda: self._ground.all_serve(two.version), FLEET_LIMIT_SECONDS, "every host serves version 2"
+                lambda: self._ground.all_serve(version), FLEET_LIMIT_SECONDS, "every host serves version 3"
             )
             step.tell(f"every host of both sites serves it {waited:.1f} s later")
-        return [one, two]
 
-    def _tell_arrival(self, artifact: Artifact, tell: object) -> None:
-        assert callable(tell)
-        tell(
-            f"{artifact.version[:12]}: {artifact.bytes_raw / 1e6:.1f} MB, {artifact.bytes_wire / 1e6:.1f} MB sent,"
-            f" proven and aliased on Google Cloud {artifact.seconds:.1f} s after the publish"
+    def _publish(self, site: Site, version: Version, step: Step) -> str:
+        parent = self._versions[-1][1].version if self._versions else None
+        published = publish_version(self._clients, site, self._model, version, parent)
+        artifact = follow(self._clients, self._model, published)
+        self._versions.append((version, artifact))
+        step.tell(
+            f"{artifact.version[:12]}: {artifact.bytes_raw / 1e6:.1f} MB, {artifact.bytes_wire / 1e6:.2f} MB sent"
+            f" ({artifact.ratio:.1%}), proven and aliased on Google Cloud {artifact.seconds:.1f} s after the publish"
         )
+        return artifact.version
 
     def _start_load(self) -> None:
         with self._story.step(
-            "Users and live features",
-            f"{REQUESTS_PER_SECOND:.0f} requests/s through the front door, {ROWS_PER_SECOND:.0f} feature rows/s written on AWS",
+            "Users and live data",
+            f"{REQUESTS_PER_SECOND:.0f} requests/s through the front door; features, sessions, users and orders written on"
+            " both sides, messages sent from both",
         ) as step:
             hostname = str(self._outputs["publicUrl"]).partition("://")[2]
             self._traffic = Traffic(self._ground.client.names()[hostname], hostname, REQUESTS_PER_SECOND)
             self._traffic.start()
             self._resources.callback(self._traffic.stop)
-            store = FeatureStore(self._clients.rows(Site.AWS), Site.AWS, now_ms)
-            self._writer = Writer(Site.AWS, store, TrainingPlan().embedding_size, ROWS_PER_SECOND, SEED)
-            self._watch = LagWatch(self._writer, Site.GCP, self._clients.rows(Site.GCP), self._traffic.began)
-            self._writer.start()
-            self._resources.callback(self._writer.stop)
-            self._watch.start()
-            self._resources.callback(self._watch.stop)
+            self._sessions = SessionLoad(self._clients, SEED)
+            loads: list[tuple[Load, Mapping[Site, float]]] = [
+                (FeatureLoad(self._clients, TrainingPlan().embedding_size, SEED), FEATURES),
+                (self._sessions, SESSIONS),
+                *([] if self._left_out else [(UserLoad(self._clients, SEED), USERS)]),
+            ]
+            self._live = {
+                load.name: LiveData(load, rates, self._traffic.began, LOOK_SECONDS[load.name]) for load, rates in loads
+            }
+            self._bridge = BridgeTraffic(
+                self._clients, self._outputs["bridge"], self._ground.client.endpoints.pubsub, MESSAGES_PER_SECOND
+            )
+            parts: tuple[LiveData | BridgeTraffic, ...] = (*self._live.values(), self._bridge)
+            for part in parts:
+                part.start()
+                self._resources.callback(part.stop)
             time.sleep(STEADY_SECONDS)
+            wait_until(self._all_travel, WARM_LIMIT_SECONDS, "every kind of data travels both ways")
             answers = self._traffic.answers()
             good = [answer for answer in answers if answer.site == Site.AWS and not answer.failure]
             self._story.check("AWS answers every user", len(good) == len(answers) > 0, f"{len(good)} of {len(answers)}")
-            lag = measure.lag_quantiles(self._watch.samples)
-            step.tell(f"a row is readable on Google Cloud after {lag.p50:.0f} ms (median), {lag.p99:.0f} ms (p99)")
+            for name, data in self._live.items():
+                there, back = (measure.lag_quantiles(data.lags(site)) for site in (Site.GCP, Site.AWS))
+                step.tell(
+                    f"{name}: on Google Cloud after {there.p50:.0f} ms (p99 {there.p99:.0f} ms),"
+                    f" on AWS after {back.p50:.0f} ms (p99 {back.p99:.0f} ms)"
+                )
 
-    def _lose_aws(self) -> tuple[Loss, list[ServiceFigures]]:
+    def _all_travel(self) -> tuple[bool, str]:
+        seen = {f"{name} to {site}": len(data.lags(site)) for name, data in self._live.items() for site in Site}
+        seen |= {f"messages to {site.peer}": len(self._bridge.lags(0.0, site)) for site in Site}
+        return all(count >= SAMPLES for count in seen.values()), f"seen: {seen}"
+
+    def _lose_aws(self) -> Loss:
         with self._story.step(
-            "AWS is lost", "killed in the middle of traffic: S3, DynamoDB, SQS, Lambda, the fleet, its APIs"
+            "AWS is lost", "killed in the middle of traffic: S3, DynamoDB, Aurora, SQS, Lambda, the fleet, its APIs"
         ) as step:
-            figures = self._figures(Site.AWS)
-            self._rescued_before = int(self._ground.statistics().get("rescued", 0))
+            self._measure(Site.AWS)
+            rescued_before = int(self._ground.statistics().get("rescued", 0))
             at = time.monotonic()
             self._ground.client.fault(Cloud.AWS, FaultMode.KILL)
             self._mark(at, "AWS killed")
-            acknowledged = [write for write in self._writer.acknowledged if write.at <= time.monotonic()]
-            there = read_all(self._clients.rows(Site.GCP), {write.key for write in acknowledged})
-            loss = Loss(at, missing(acknowledged, there), acknowledged=acknowledged)
-            step.tell(
-                f"{len(loss.unreplicated)} of {len(acknowledged)} acknowledged writes were not on Google Cloud yet"
-            )
+            cuts = {name: data.cut(Site.AWS, at) for name, data in self._live.items()}
+            loss = Loss(at, cuts, self._bridge.waiting(Site.AWS), rescued_before)
+            for name, cut in cuts.items():
+                step.tell(
+                    f"{name}: {len(cut.unreplicated)} of {len(cut.acknowledged)} acknowledged writes were not on Google"
+                    f" Cloud yet, the oldest {cut.rpo_seconds * 1000:.0f} ms old"
+                )
             pool = next(name for name in self._ground.pools() if name.endswith(f"-{Site.AWS}"))
             wait_until(
                 lambda: (not self._ground.pools()[pool], f"pool {pool} up"),
@@ -209,7 +234,7 @@ class Run:
             step.tell(
                 f"the front door's checks take AWS out after {loss.detected_seconds:.1f} s; until then it rescues requests"
             )
-        return loss, figures
+        return loss
 
     def _fail_over(self, loss: Loss) -> Outcome:
         with self._story.step(
@@ -233,159 +258,145 @@ class Run:
             )
         return flip
 
-    def _figures(self, site: Site) -> list[ServiceFigures]:
-        found = self._ground.figures(site)
-        return [found] if found else []
-
-    def _prefix(self) -> str:
-        return str(self._outputs["sites"][Site.AWS]["artifactBucket"]).removesuffix(f"-artifacts-{Site.AWS}")
-
-    def _look_after(self, loss: Loss, version: str) -> None:
+    def _look_after(self, loss: Loss) -> tuple[Version, Publication]:
+        serving = self._versions[-1][1].version
         with self._story.step(
-            "Google Cloud serves", "the same model version, the features that were replicated, and new writes"
+            "Google Cloud serves", "the same model version, everyone's sessions, new writes, and a new model version"
         ) as step:
-            self._writer.move(Site.GCP, FeatureStore(self._clients.rows(Site.GCP), Site.GCP, now_ms))
-            written = len(self._writer.acknowledged)
+            went_on, loss.sessions_open = self._sessions.go_on(Site.GCP)
+            loss.sessions_went_on = went_on
+            self._story.check(
+                "every session goes on at Google Cloud",
+                went_on == loss.sessions_open,
+                f"{went_on} of {loss.sessions_open}",
+            )
+            before = {name: len(data.acknowledged(Site.GCP)) for name, data in self._live.items()}
+            for data in self._live.values():
+                data.move(Site.AWS, Site.GCP)
+            self._bridge.pause(Site.AWS)
             began = time.monotonic()
             time.sleep(AFTER_SECONDS)
-            loss.rescued = int(self._ground.statistics().get("rescued", 0)) - self._rescued_before
+            loss.rescued = int(self._ground.statistics().get("rescued", 0)) - loss.rescued_before
             after = [answer for answer in self._traffic.answers() if answer.sent_at >= began]
-            good = [
-                answer
-                for answer in after
-                if answer.site == Site.GCP and not answer.failure and answer.version == version
-            ]
+            good = [each for each in after if each.site == Site.GCP and not each.failure and each.version == serving]
             self._story.check(
                 "Google Cloud answers every user with the same model version",
                 len(good) == len(after) > 0,
                 f"{len(good)} of {len(after)}",
             )
-            taken = len(self._writer.acknowledged) - written
-            self._story.check("Google Cloud takes feature writes", taken > 0, f"{taken} rows")
-            self._writer.stop()
-            step.tell(f"{self._writer.refused} writes were refused while no site took them")
+            taken = {name: len(data.acknowledged(Site.GCP)) - before[name] for name, data in self._live.items()}
+            self._story.check(
+                "Google Cloud takes every write",
+                all(taken.values()),
+                ", ".join(f"{count} {name}" for name, count in taken.items()),
+            )
+            self._measure(Site.GCP)
+            version = self._workshop.further("v4")
+            published = publish_version(self._clients, Site.GCP, self._model, version, serving)
+            wait_until(
+                lambda: self._ground.all_serve(published.version, Site.GCP),
+                FLEET_LIMIT_SECONDS,
+                "every host of Google Cloud serves version 4",
+            )
+            step.tell(f"version 4, {published.version[:12]}, published there while AWS is dead; every host serves it")
+        return version, published
 
-    def _bring_back(self, loss: Loss) -> tuple[Features, int]:
+    def _bring_back(self, loss: Loss, version: Version, published: Publication) -> None:
         with self._story.step(
             "AWS comes back", "its data was there all the time; what either side had not sent must arrive now"
         ) as step:
             self._ground.client.restore(Cloud.AWS)
-            self._mark(time.monotonic(), "AWS back")
-            near, far = self._clients.rows(Site.AWS), self._clients.rows(Site.GCP)
-            keys = {write.key for write in loss.acknowledged}
-
-            def drained() -> tuple[bool, str]:
-                late = missing(loss.acknowledged, read_all(far, keys))
-                return not late, f"{len(late)} writes not there"
-
-            waited = wait_until(drained, DRAIN_LIMIT_SECONDS, "every acknowledged write is on Google Cloud")
-            step.tell(f"everything that AWS had acknowledged was on Google Cloud {waited:.1f} s later")
-            lost = len(missing(loss.acknowledged, read_all(far, keys)))
-            self._story.check("no acknowledged write is lost", lost == 0, f"{len(loss.acknowledged)} writes")
-            written_there = [write for write in self._writer.acknowledged if write.site is Site.GCP]
-            keys = {write.key for write in self._writer.acknowledged}
-
-            def returned() -> tuple[bool, str]:
-                late = missing(written_there, read_all(near, keys))
-                return not late, f"{len(late)} rows not there"
-
-            waited = wait_until(returned, DRAIN_LIMIT_SECONDS, "every row written on Google Cloud is on AWS")
-            step.tell(f"{len(written_there)} writes that Google Cloud took meanwhile were on AWS {waited:.1f} s later")
-            here, there = read_all(near, keys), read_all(far, keys)
-            different = divergent(here, there)
-            self._story.check("both tables hold the same bytes", not different, f"{len(keys)} rows compared")
-            features = Features(
-                written=len(self._writer.acknowledged),
-                lag_ms=measure.lag_quantiles(
-                    [each for each in self._watch.samples if each.second < loss.at - self._traffic.began]
-                ),
-                divergent=len(different),
-                rows_compared=len(here),
+            back = time.monotonic()
+            self._mark(back, "AWS back")
+            for data in self._live.values():
+                data.move(Site.AWS, Site.AWS)
+            self._bridge.pause()
+            artifact = follow(self._clients, self._model, published, since=back)
+            self._versions.append((version, artifact))
+            step.tell(
+                f"version 4 proven and aliased on AWS {artifact.seconds:.1f} s later,"
+                f" {artifact.bytes_wire / 1e6:.2f} MB sent ({artifact.ratio:.1%})"
             )
-        return features, lost
+            time.sleep(TOGETHER_SECONDS)
+            self._bridge.pause(*Site)
+            for data in self._live.values():
+                data.stop_writing()
+            for data in self._live.values():
+                waited = data.settle()
+                step.tell(
+                    f"{data.name}: each site has all that the other one took, {waited:.1f} s after the last write"
+                )
+            lost = {name: data.lost(loss.cuts[name]) for name, data in self._live.items()}
+            loss.lost_writes = sum(lost.values())
+            self._story.check(
+                "no acknowledged write is lost",
+                loss.lost_writes == 0,
+                ", ".join(f"{len(loss.cuts[name].acknowledged)} {name}" for name in lost),
+            )
+            wait_until(
+                lambda: (not (left := self._bridge.waiting()), f"{len(left)} messages not there"),
+                DRAIN_LIMIT_SECONDS,
+                "every message at the other end of the bridge",
+            )
+            self._story.check("every message came over the bridge", True, f"{len(self._bridge.sent)} messages")
+            waited = wait_until(
+                lambda: self._ground.all_serve(artifact.version), FLEET_LIMIT_SECONDS, "every host serves version 4"
+            )
+            step.tell(f"every host of both sites serves version 4, {waited:.1f} s later")
+
+    def _compare(self, loss: Loss) -> Seen:
+        with self._story.step("Compare everything", "what ./lifeboat verify does: every store, both sides") as step:
+            self._bridge.stop()
+            for data in self._live.values():
+                data.stop()
+            parities = verify_parts(list(PARTS), Subject(self._clients, now_ms, on_this_machine=True), step.working)
+            for each in parities:
+                rows = " and ".join(f"{side.rows:,} on {site}" for site, side in each.sides.items())
+                step.tell(f"{each.store}: {rows or each.skipped}")
+            self._story.check(
+                "both sites hold the same rows", all(each.equal is not False for each in parities), "equal digests"
+            )
+            refused = self._sessions.refused
+            self._story.check("no session was refused", not refused, "; ".join(refused[:3]))
+            wait_until(
+                lambda: (all(exists(self._third, self._key(each)) for _, each in self._versions), "not all shown"),
+                DRAIN_LIMIT_SECONDS,
+                "every version on R2",
+            )
+            artifacts = [prove(self._clients, self._third, version.folder, each) for version, each in self._versions]
+            self._story.check(
+                "every model version is proven on AWS, on Google Cloud and on R2",
+                all(each.verified for each in artifacts),
+                f"{len(artifacts)} versions",
+            )
+        return Seen(
+            artifacts=artifacts,
+            live=self._live,
+            sessions=self._sessions,
+            bridge=self._bridge,
+            parities=parities,
+            answers=self._traffic.stop(),
+            began=self._traffic.began,
+            figures=self._figures,
+            marks=self._marks,
+        )
+
+    def _key(self, artifact: Artifact) -> str:
+        return manifest_key(artifact.model, artifact.version)
+
+    def _measure(self, site: Site) -> None:
+        found = self._ground.figures(site)
+        self._figures += [found] if found else []
+
+    def _prefix(self) -> str:
+        return str(self._outputs["sites"][Site.AWS]["artifactBucket"]).removesuffix(f"-artifacts-{Site.AWS}")
 
     def _mark(self, at: float, label: str) -> None:
         self._marks.append((at, label))
 
-    def _result(
-        self,
-        up: Outcome,
-        second: Outcome,
-        flip: Outcome,
-        artifacts: list[Artifact],
-        features: Features,
-        lost: int,
-        loss: Loss,
-        answers: list[Answered],
-        figures: list[ServiceFigures],
-    ) -> tuple[Demo, Timeline]:
-        rpo_seconds = max((loss.at - write.at for write in loss.unreplicated), default=0.0)
-        during = measure.requests_between(answers, loss.at - 1.0, loss.proven, loss.rescued)
-        explained = sum(each.count for each in during.explained)
-        self._story.check(
-            "every failed request is explained", explained == during.failed, f"{during.failed} of {during.sent} failed"
-        )
-        steps = measure.engine_steps(flip)
-        failover = Failover(
-            trigger="AWS killed, found by the front door's health checks, then pulumi up",
-            rto_seconds=round(loss.proven - loss.at, 2),
-            steps=[
-                Step(name="front door finds AWS down", seconds=round(loss.detected_seconds, 2)),
-                Step(
-                    name="the decision to fail over",
-                    seconds=round(loss.flip_began - loss.at - loss.detected_seconds, 2),
-                ),
-                *steps,
-            ],
-            requests=during,
-            rpo={"features": round(max(0.0, rpo_seconds), 3)},
-            unreplicated_writes=len(loss.unreplicated),
-            lost_writes=lost,
-        )
-        flipped = failover.model_copy(
-            update={
-                "trigger": "pulumi up with lifeboat:active=gcp, AWS dead",
-                "rto_seconds": round(flip.seconds, 2),
-                "steps": steps,
-                "requests": measure.requests_between(answers, loss.flip_began, loss.proven, 0),
-            }
-        )
-        began = self._traffic.began
-        demo = Demo(
-            engine=Engine(
-                version=self._stack.engine_version,
-                resources=up.resources,
-                up_seconds=round(up.seconds, 2),
-                second_up_changes=second.changed,
-                second_up_seconds=round(second.seconds, 2),
-                flip_seconds=round(flip.seconds, 2),
-            ),
-            artifacts=artifacts,
-            features=features,
-            failover=failover,
-            flip=flipped,
-            service=figures,
-            ground=GroundNote(dynamodb=self._dynamodb()),
-            host=host(),
-            seconds=round(self._story.seconds, 1),
-            passed=self._story.passed,
-            checks=self._story.checks,
-        )
-        timeline = Timeline(
-            requests=by_second(answers, began),
-            marks=[Mark(second=round(at - began, 2), label=label) for at, label in self._marks],
-            lag=self._watch.samples,
-        )
-        return demo, timeline
 
-
-def host() -> Host:
-    """Return the machine that this runs on."""
-    model = next(
-        (line.partition(":")[2].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
-        platform.processor() or platform.machine(),
-    )
-    return Host(cpu=model, cores=os.cpu_count() or 1, memory=f"{psutil.virtual_memory().total / 2**30:.0f} GiB")
+def _no_session() -> NoReturn:
+    raise AssertionError("the third copy on this machine takes no secret of Google's")
 
 
 def fresh(folder: Path) -> Path:
@@ -419,12 +430,3 @@ def run(report: Path, *, as_json: bool) -> int:
         f" Report: {report / 'index.html'}, figures: {report / 'demo.json'}"
     )
     return 0 if demo.passed else 1
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-
-def now_ms() -> int:
-    """Return the time in epoch milliseconds, as versions of rows and documents count it."""
-    return time.time_ns() // 1_000_000

@@ -77,10 +77,10 @@ class Ground:
         )
         return [answer for answer in answers if answer]
 
-    def all_serve(self, version: str) -> tuple[bool, str]:
-        """Say whether every running host of both sites is ready with this model version, and which sites are in line."""
+    def all_serve(self, version: str, *sites: Site) -> tuple[bool, str]:
+        """Say whether every running host of some sites, or both, is ready with this model version, and which are in line."""
         in_line = {}
-        for site in Site:
+        for site in sites or Site:
             fleet = self.fleet(site)
             served = {answer["model"]["version"] if answer["model"] else None for answer in self.hosts(site, "/ready")}
             in_line[site.value] = fleet is not None and fleet.ready == fleet.running > 0 and served == {version}

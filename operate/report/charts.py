@@ -45,8 +45,9 @@ def requests_timeline(seconds: Sequence[RequestSecond], marks: Sequence[Mark]) -
     )
 
 
-def lag_chart(samples: Sequence[LagSample], marks: Sequence[Mark], last_second: int) -> Markup:
-    """Draw each feature row's lag in milliseconds on a logarithmic scale over the time it was written."""
+def lag_chart(there: Sequence[LagSample], back: Sequence[LagSample], marks: Sequence[Mark], last_second: int) -> Markup:
+    """Draw each feature row's lag in milliseconds on a logarithmic scale over the time it was written, both ways."""
+    samples = [*there, *back]
     if not samples:
         return _empty("no feature row was measured")
     last = max(last_second, 1)
@@ -64,8 +65,9 @@ def lag_chart(samples: Sequence[LagSample], marks: Sequence[Mark], last_second: 
         for power in range(low, high + 1)
     )
     dots = "".join(
-        f'<circle class="dot" cx="{LEFT + sample.second * step:.1f}" cy="{y(sample.lag_ms):.1f}" r="2"/>'
-        for sample in samples
+        f'<circle class="dot {way}" cx="{LEFT + sample.second * step:.1f}" cy="{y(sample.lag_ms):.1f}" r="2"/>'
+        for way, some in (("there", there), ("back", back))
+        for sample in some
     )
     return _svg("Lag of feature rows to the other site", grid + _seconds_axis(last) + dots + _marks(marks, step))
 
@@ -82,14 +84,15 @@ def bytes_chart(artifacts: Sequence[Artifact]) -> Markup:
     for index, artifact in enumerate(artifacts):
         top = begin + index * line
         rows.append(
-            f'<text class="tick" x="{LEFT}" y="{top - 4}">{escape(artifact.model)} {escape(artifact.version[:12])}</text>'
+            f'<text class="tick" x="{LEFT}" y="{top - 4}">{escape(artifact.version[:8])} {escape(artifact.kind)}'
+            f" from {escape(artifact.origin)}</text>"
         )
         for offset, name, size in ((0, "raw", artifact.bytes_raw), (16, "wire", artifact.bytes_wire)):
             width = (WIDTH - LEFT - 150) * size / largest
             rows.append(
                 f'<rect class="{name}" x="{LEFT}" y="{top + offset}" width="{width:.1f}" height="13"/>'
                 f'<text class="tick" x="{LEFT + width + 6:.1f}" y="{top + offset + 11}">'
-                f"{size / 1e6:,.1f} MB {'of files' if name == 'raw' else 'sent'}</text>"
+                f"{size / 1e6:,.{2 if size < 1e6 else 1}f} MB {'of files' if name == 'raw' else 'sent'}</text>"
             )
     return _svg("Bytes of each version: files and wire", "".join(rows), height)
 

@@ -20,17 +20,29 @@ class Engine(Part):
     flip_seconds: float
 
 
+class CodecShare(Part):
+    """What one rung of the codec ladder did for a version: bytes of its files, and bytes that crossed for them."""
+
+    codec: str
+    bytes_raw: int
+    bytes_wire: int
+
+
 class Artifact(Part):
-    """One model version on its way to the other site."""
+    """One model version on its way to the other site; `copies` says for each store whether its copy was proven at the end."""
 
     model: str
     version: str
     parent: str | None
+    kind: str
+    origin: str
     bytes_raw: int
     bytes_wire: int
     ratio: float
     seconds: float
     verified: bool
+    copies: dict[str, bool] = {}
+    codecs: list[CodecShare] = []
 
 
 class Quantiles(Part):
@@ -40,13 +52,68 @@ class Quantiles(Part):
     p99: float
 
 
-class Features(Part):
-    """Live rows: how many were written, how long until the other site could read them, how many differ at the end."""
+class TwoWays(Part):
+    """Data that travels both ways: how long a write took to the other side, while both were there."""
+
+    lag_ms: Quantiles = Field(description="from AWS to Google Cloud")
+    lag_back_ms: Quantiles = Field(description="from Google Cloud to AWS")
+
+
+class Features(TwoWays):
+    """Live rows: how many were written, how many were compared at the end, and how many of them differ."""
 
     written: int
-    lag_ms: Quantiles
     divergent: int
     rows_compared: int
+
+
+class Sessions(TwoWays):
+    """Sessions: how many were opened and saved, and how many went on at the other site at once with the token they had."""
+
+    opened: int
+    saved: int
+    moved: int
+    refused: int
+    open_at_loss: int
+    went_on: int = Field(
+        description="of those open when a site was lost, how many the other one took up where they were"
+    )
+
+
+class UserData(TwoWays):
+    """Users and orders in Aurora and Spanner, as `Features` says it of features."""
+
+    written: int
+    divergent: int
+    rows_compared: int
+
+
+class Bridge(TwoWays):
+    """Messages between the clouds: sent by both, received at the other end; `repeated` came out more than once."""
+
+    sent: int
+    received: int
+    repeated: int
+
+
+class SideParity(Part):
+    """One side of a store at the end."""
+
+    rows: int
+    tombstones: int
+    digest: str
+    lag_ms: int | None
+    parked: int | None
+
+
+class Parity(Part):
+    """A store's proof at the end, as `verify` gives it; `equal` is None if `skipped` says why."""
+
+    store: str
+    equal: bool | None
+    differing: int
+    sides: dict[str, SideParity]
+    skipped: str
 
 
 class Step(Part):
@@ -117,6 +184,12 @@ class Demo(Part):
     engine: Engine
     artifacts: list[Artifact]
     features: Features
+    sessions: Sessions
+    userdata: UserData | None = Field(
+        description="None where this machine can't run user data, which `parity` then says"
+    )
+    bridge: Bridge
+    parity: list[Parity]
     failover: Failover
     flip: Failover
     service: list[ServiceFigures]
@@ -156,3 +229,4 @@ class Timeline(Part):
     requests: list[RequestSecond]
     marks: list[Mark]
     lag: list[LagSample]
+    lag_back: list[LagSample]

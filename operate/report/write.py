@@ -1,12 +1,13 @@
 """Writes a report folder: demo.json and index.html, one file each, self-contained."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from operate.report import charts
-from operate.report.result import Demo, Timeline
+from operate.report.result import Demo, Quantiles, Timeline, TwoWays
 
 # The figures of the article that the project sets out to beat ("Building Disaster Recovery Across Cloud Boundaries for AI
 # Services", table of performance metrics), milliseconds and seconds by site.
@@ -15,6 +16,31 @@ REFERENCE = {
     "gcp": {"inference_ms": 52, "feature_read_ms": 12, "model_load_seconds": 2.8},
 }
 REFERENCE_FAILOVER_SECONDS = 192
+
+
+@dataclass(frozen=True)
+class Live:
+    """A line of the table of live data; `rpo` in seconds."""
+
+    name: str
+    written: int
+    there: Quantiles
+    back: Quantiles
+    rpo: float
+
+
+def live(demo: Demo) -> list[Live]:
+    """Return the lines of the table of live data, of what the run had."""
+    rpo = demo.failover.rpo
+    lines: list[tuple[str, str, int, TwoWays]] = [
+        ("features", "features", demo.features.written, demo.features),
+        ("sessions", "sessions", demo.sessions.saved, demo.sessions),
+        *([("users and orders", "userdata", demo.userdata.written, demo.userdata)] if demo.userdata else []),
+        ("messages", "bridge", demo.bridge.sent, demo.bridge),
+    ]
+    return [
+        Live(name, written, part.lag_ms, part.lag_back_ms, rpo.get(store, 0.0)) for name, store, written, part in lines
+    ]
 
 
 def write(demo: Demo, timeline: Timeline, folder: Path) -> None:
@@ -37,6 +63,7 @@ def page(demo: Demo, timeline: Timeline) -> str:
         marks=timeline.marks,
         reference_failover_seconds=REFERENCE_FAILOVER_SECONDS,
         requests_timeline=charts.requests_timeline(timeline.requests, timeline.marks),
-        lag_chart=charts.lag_chart(timeline.lag, timeline.marks, last_second),
+        live=live(demo),
+        lag_chart=charts.lag_chart(timeline.lag, timeline.lag_back, timeline.marks, last_second),
         bytes_chart=charts.bytes_chart(demo.artifacts),
     )

@@ -27,8 +27,8 @@ from local.providers import injections
 from local.providers.injections import Injection
 from operate import access
 from operate.demo import sites
+from operate.demo.clock import now_ms
 from operate.demo.models import Workshop, publish_and_follow
-from operate.demo.run import now_ms
 from operate.workspace import make_project
 from service.train import TrainingPlan
 from tests.engine.support import COMMAND_SECONDS, Engine, Finished, wait_until

@@ -1,14 +1,16 @@
 """The figures of the demo's report are counted from what was seen, and a run that went wrong shows it."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.settings import Site
-from functions.stores.protocols import Row
-from operate.demo.features import Acknowledged, divergent, missing, newest
+from operate.demo.loads import Cut
 from operate.demo.measure import engine_steps, lag_quantiles, requests_between
 from operate.demo.traffic import Answered, by_second
+from operate.demo.writers import Acknowledged, missing, newest, read_all
 from operate.report.result import LagSample
 from operate.stacks import Log, Mark, Outcome
 
@@ -22,21 +24,17 @@ WRITES = st.lists(
     st.builds(Acknowledged, key=KEYS, version=st.integers(1, 50), at=st.floats(0, 10), site=st.just(Site.AWS)),
     max_size=30,
 )
-ROWS = st.dictionaries(KEYS, st.tuples(st.integers(1, 50), st.sampled_from([b"x", b"y"])), max_size=3)
+VERSIONS = st.dictionaries(KEYS, st.integers(1, 50), max_size=3)
 
 
-def rows(found: dict[str, tuple[int, bytes]]) -> dict[str, Row]:
-    return {key: Row(key, version, envelope) for key, (version, envelope) in found.items()}
-
-
-@given(WRITES, ROWS)
+@given(WRITES, VERSIONS)
 def test_a_write_is_missing_exactly_when_nothing_as_new_is_there(
-    writes: list[Acknowledged], found: dict[str, tuple[int, bytes]]
+    writes: list[Acknowledged], found: dict[str, int]
 ) -> None:
-    late = {write.key for write in missing(writes, rows(found))}
+    late = {write.key for write in missing(writes, found)}
     for key in {write.key for write in writes}:
         wanted = max(write.version for write in writes if write.key == key)
-        assert (key in late) == (key not in found or found[key][0] < wanted)
+        assert (key in late) == (key not in found or found[key] < wanted)
 
 
 @given(WRITES)
@@ -46,19 +44,23 @@ def test_the_newest_write_of_a_key_counts(writes: list[Acknowledged]) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("there", "differs"),
-    [
-        ({}, True),
-        ({"a": (4, b"x")}, True),
-        ({"a": (5, b"y")}, True),
-        ({"a": (5, b"x")}, False),
-        ({"a": (9, b"y")}, True),
-        ({"a": (5, b"x"), "b": (1, b"z")}, True),
-    ],
-)
-def test_rows_differ_unless_version_and_bytes_are_the_same(there: dict[str, tuple[int, bytes]], differs: bool) -> None:
-    assert bool(divergent(rows({"a": (5, b"x")}), rows(there))) is differs
+def test_the_exposure_at_a_loss_is_the_age_of_the_oldest_missing_write() -> None:
+    writes = [Acknowledged("a", 4, 1.0, Site.AWS), Acknowledged("b", 8, 2.5, Site.AWS)]
+    assert Cut(3.0, writes, []).rpo_seconds == 0.0
+    assert Cut(3.0, writes, writes).rpo_seconds == 2.0
+    assert Cut(3.0, writes, writes[1:]).rpo_seconds == 0.5
+
+
+@given(st.lists(st.integers(), max_size=900, unique=True))
+def test_many_keys_are_read_in_bounded_calls_and_all_of_them(numbers: list[int]) -> None:
+    calls: list[int] = []
+
+    def read(keys: Sequence[str]) -> dict[str, int]:
+        calls.append(len(keys))
+        return {key: int(key) for key in keys}
+
+    assert read_all(read, map(str, numbers)) == {str(number): number for number in numbers}
+    assert all(count <= 200 for count in calls)
 
 
 def test_requests_are_counted_in_their_window_with_reasons() -> None:

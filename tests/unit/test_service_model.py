@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service import train
 from service.errors import ModelInvalidError
-from service.model import GOLDEN_FILE, WEIGHTS_FILE, Golden, parse, row
+from service.model import ADAPTER_FILE, GOLDEN_FILE, WEIGHTS_FILE, Golden, parse, row
 
 PLAN = train.TrainingPlan(user_rows=2_000, product_rows=500, embedding_size=32, interactions=120_000, learning_rate=0.2)
 PRODUCTS = [f"prod{number}" for number in range(20)]
@@ -78,6 +78,30 @@ def test_weights_of_another_model_are_refused_by_the_golden_request(
     }
     with pytest.raises(ModelInvalidError, match="golden request differs"):
         parse(mixed)
+
+
+def test_an_adapter_changes_the_products_and_nothing_but_two_files(
+    versions: tuple[train.Trained, train.Trained], files: dict[str, bytes]
+) -> None:
+    first, _ = versions
+    adapter = train.adapt(first, PLAN, train.market(PLAN).draw(30_000, seed=2), rank=4)
+    adapted = train.with_adapter(files, first.model, adapter)
+    assert {name for name in adapted if adapted[name] != files.get(name)} == {ADAPTER_FILE, GOLDEN_FILE}
+    held_out = train.market(PLAN).draw(20_000, seed=3)
+    before, after = (train.ranking_quality(parse(each), held_out, seed=5) for each in (files, adapted))
+    assert before != after > 0.6
+    # The golden request belongs to the adapted model: without its adapter, or with another, it is not served.
+    for wrong in (files, {**adapted, ADAPTER_FILE: train.Adapter(-adapter.down, adapter.up).file()}):
+        mixed = {**wrong, GOLDEN_FILE: adapted[GOLDEN_FILE]}
+        with pytest.raises(ModelInvalidError, match="golden request differs"):
+            parse(mixed)
+
+
+@pytest.mark.parametrize("down", [(4, 31), (3, 32)])
+def test_an_adapter_that_does_not_fit_is_refused(files: dict[str, bytes], down: tuple[int, int]) -> None:
+    adapter = train.Adapter(np.ones(down, np.float32), np.ones((500, 4), np.float32))
+    with pytest.raises(ModelInvalidError, match="lora"):
+        parse({**files, ADAPTER_FILE: adapter.file()})
 
 
 @pytest.mark.parametrize("cut", [0, 7, 100, 4000])
