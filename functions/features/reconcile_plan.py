@@ -12,6 +12,7 @@ from enum import StrEnum
 from functions.features.digest import Entry
 from functions.features.envelope import Envelope, peek
 from functions.features.errors import EnvelopeError
+from functions.features.tombstone import GRACE_SECONDS
 from functions.features.version import beyond_skew, origin
 from functions.settings import Site
 from functions.stores.protocols import Row
@@ -44,6 +45,15 @@ def takes_part(header: Envelope, cutoff_seconds: int) -> bool:
     Stores remove expired rows and old tombstones days late and each at its own time.
     """
     return not 0 < header.expires <= cutoff_seconds
+
+
+def ended(header: Envelope, cutoff_seconds: int) -> bool:
+    """Return whether a row can be taken away for good: nothing that may still arrive is older than it and would come back.
+
+    A tombstone's expiry has that grace in it; what expires by its writer's wish gets it on top.
+    """
+    grace_seconds = 0 if header.deleted else GRACE_SECONDS
+    return 0 < header.expires <= cutoff_seconds - grace_seconds
 
 
 def candidates(here: Mapping[str, Entry], there: Mapping[str, Entry]) -> list[str]:

@@ -29,10 +29,11 @@ from functions.features.digest import (
 )
 from functions.features.envelope import peek
 from functions.features.errors import DigestError, EnvelopeError
-from functions.features.reconcile_plan import takes_part
+from functions.features.reconcile_plan import ended, takes_part
 from functions.settings import Site
 from functions.stores.errors import NotFoundError, PreconditionFailedError
-from functions.stores.protocols import FeatureTable, ObjectStore, Unreadable
+from functions.stores.protocols import FeatureTable, ObjectStore, Row, Unreadable
+from functions.telemetry import LOGGER
 
 PREFIX = "reconcile"
 # What runs leave, apart from what is kept for good: a lifecycle rule of the bucket removes it.
@@ -160,12 +161,13 @@ class Summary:
 
 @dataclass(frozen=True)
 class Survey:
-    """A side's table as one run sees it."""
+    """A side's table as one run sees it. `discards`: rows that ended long ago are taken away on the way."""
 
     site: Site
     table: FeatureTable
     shelf: Shelf
     run: Run
+    discards: bool = False
 
     def scan(self, pace: Pace, enough: Callable[[], bool]) -> Summary | None:
         """Scan what is left to scan; returns None when `enough` said so before everything was.
@@ -227,6 +229,7 @@ class Survey:
         tally = Tally()
         tombstones = expired = 0
         unreadable: list[Unreadable] = []
+        old: list[Row] = []
         for seen, row in enumerate(self.table.scan_share(share)):
             if seen % _STRIDE == 0:
                 pace.take(_STRIDE)
@@ -242,9 +245,13 @@ class Survey:
                 continue
             if not takes_part(header, self.run.cutoff_seconds):
                 expired += 1
+                if ended(header, self.run.cutoff_seconds):
+                    old.append(row)
+                    old = self._discard(old, _STRIDE)
                 continue
             tombstones += header.deleted
             tally.add(row)
+        self._discard(old, 1)
         catalogue = tally.catalogue()
         self.shelf.put(self._name(f"{number}.entries"), catalogue.data)
         self.shelf.put(self._name(f"{number}.index"), _index(catalogue.offsets))
@@ -255,6 +262,14 @@ class Survey:
         head = _SHARE.pack(tombstones, expired, len(unreadable), tally.bytes_read)
         self.shelf.put(self._name(f"{number}.leaves"), head + encode_leaves(tally.leaves()))
         return True
+
+    def _discard(self, rows: list[Row], least: int) -> list[Row]:
+        """Take rows away once there are enough of them; returns those that wait."""
+        if len(rows) < least:
+            return rows
+        if self.discards:
+            LOGGER.info("%d ended rows of %s taken away", self.table.discard(rows), self.site)
+        return []
 
     def _seal(self, shares: int) -> Summary:
         tree = Tree()

@@ -7,7 +7,7 @@ the next turn. A turn that runs out of time ends, and the next goes on with the 
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
 from functions.errors import TransientError
@@ -54,7 +54,8 @@ class Turn:
             return Phase.IDLE, None
         surveys = {site: Survey(site, self.tables[site], self.shelves[site], run) for site in Site}
         for site in Site if self.alone else (self.site,):
-            if surveys[site].scan(self.pace, enough) is None:
+            own = replace(surveys[site], discards=True)
+            if own.scan(self.pace, enough) is None:
                 return Phase.SCANNING, None
         if surveys[self.site.peer].summary() is None:
             return Phase.WAITING, None

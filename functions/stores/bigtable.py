@@ -152,6 +152,21 @@ class BigtableRows:
     def swap(self, row: Row, seen: int | None) -> bool:
         return self._write_unless(row, seen + 1 if seen else 0)
 
+    def discard(self, rows: Sequence[Row]) -> int:
+        gone = 0
+        for span in _spans(rows):
+            request = _MutateRows(table_name=self._table.name, app_profile_id=self._table.app_profile)
+            for row in rows[span.start : span.stop]:
+                entry = request.entries.add(row_key=row.key.encode())
+                deletion = entry.mutations.add().delete_from_column
+                deletion.family_name, deletion.column_qualifier = FEATURE_FAMILY, _QUALIFIER
+                # The end is exclusive. Without a range a newer version would go as well.
+                deletion.time_range.end_timestamp_micros = (row.version + 1) * _MICROSECONDS
+            with rpc_errors(self._table.name):
+                for answer in self._mutate_rows(request, timeout=_TIMEOUT_SECONDS, metadata=self._metadata):
+                    gone += sum(entry.status.code == 0 for entry in answer.entries)
+        return gone
+
     def _write_unless(self, row: Row, version: int) -> bool:
         """Set the row's cell unless there is one of `version` or above; returns whether it was set."""
         request = _CheckAndMutate(

@@ -192,6 +192,10 @@ class DynamoDbRows:
             return False
         return True
 
+    def discard(self, rows: Sequence[Row]) -> int:
+        # The table's time to live takes them away.
+        return 0
+
     def _row_or_reason(self, item: Mapping[str, Mapping[str, Any]]) -> Row | Unreadable:
         try:
             return self._layout.to_row(item)

@@ -171,6 +171,12 @@ class FeatureTable(AdoptingRowStore, Protocol):
         False means that another writer came first: read again and decide again.
         """
 
+    def discard(self, rows: Sequence[Row]) -> int:
+        """Take ended rows away, each unless a newer version has come meanwhile; returns how many calls for it went through.
+
+        A store that removes them by itself does nothing and returns 0.
+        """
+
 
 @dataclass(frozen=True)
 class Message:

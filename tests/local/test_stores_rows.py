@@ -112,6 +112,17 @@ def test_the_library_hides_tombstones_and_expired_rows(rows: RowStore, site: Sit
         store.set("bad", {"n": float("nan")})
 
 
+def test_ended_rows_are_taken_away_and_a_newer_version_stays(sites: Sites, site: Site) -> None:
+    table = sites.clients(Site.AWS).feature_table(site)
+    ended, renewed = row("ended", 1), row("renewed", 1)
+    table.apply([ended, renewed, row("renewed", 2)])
+    discarded = table.discard([ended, renewed])
+    # DynamoDB's own time to live does it there.
+    assert discarded == (2 if site is Site.GCP else 0)
+    left = {"renewed": row("renewed", 2)} | ({} if site is Site.GCP else {"ended": ended})
+    assert table.read(["ended", "renewed"]) == left
+
+
 def test_a_row_ahead_of_the_clock_is_still_written_over(rows: RowStore, site: Site) -> None:
     ahead = row("ahead", 1_000, site=site.peer)
     rows.apply([ahead])

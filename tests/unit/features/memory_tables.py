@@ -54,6 +54,12 @@ class MemoryTable:
         self.rows[row.key] = row
         return True
 
+    def discard(self, rows: Sequence[Row]) -> int:
+        for row in rows:
+            if self.rows.get(row.key) == row:
+                del self.rows[row.key]
+        return len(rows)
+
     def shares(self, most: int) -> list[str]:
         return [f"{share}/{most}" for share in range(most)]
 

@@ -18,6 +18,7 @@ from functions.features.reconcile_rule import (
 )
 from functions.features.reconcile_survey import BucketShelf
 from functions.features.reconcile_turn import Phase, Turn, latest_report
+from functions.features.tombstone import GRACE_SECONDS
 from functions.features.version import stamp
 from functions.settings import Site
 from functions.stores.errors import StoreUnavailableError
@@ -105,6 +106,29 @@ def test_a_turn_out_of_time_leaves_the_rest_to_the_next() -> None:
     assert pair.phase(Site.AWS, enough=True) is Phase.SCANNING
     assert pair.phase(Site.AWS) is Phase.WAITING
     assert pair.turn(Site.AWS, alone=True).run(lambda: False)[0] is Phase.DONE
+
+
+def test_rows_that_ended_long_ago_are_taken_away_by_their_own_site_alone() -> None:
+    pair = Pair()
+    now_s = NOW_MS // 1000
+
+    def ending(key: str, expires: int, deleted: bool = False) -> Row:
+        return Row(key, stamp(NOW_MS - 90 * 86_400_000, 0, Site.AWS), encode(Envelope({}, deleted, expires=expires)))
+
+    rows = [
+        ending("tombstone", now_s - 1, deleted=True),
+        ending("late tombstone", now_s + 1, deleted=True),
+        ending("session", now_s - GRACE_SECONDS - 1),
+        ending("late session", now_s - GRACE_SECONDS + 1),
+    ]
+    for table in pair.tables.values():
+        table.apply(rows)
+    assert pair.phase(Site.AWS) is Phase.WAITING
+    kept = {"late tombstone", "late session"}
+    assert {row.key for row in rows} & pair.tables[Site.AWS].rows.keys() == kept
+    assert {row.key for row in rows} <= pair.tables[Site.GCP].rows.keys()
+    assert pair.phase(Site.GCP) is Phase.DONE
+    assert {row.key for row in rows} & pair.tables[Site.GCP].rows.keys() == kept
 
 
 def test_a_run_that_can_not_end_equal_is_not_tried_without_a_pause() -> None:
