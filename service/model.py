@@ -78,7 +78,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A low-rank change of the products' embeddings, `up @ down` (Hu et al., "LoRA", 2021): float32 (rows, rank), (rank, size)."""
+    """A low-rank change of product embeddings, `up @ down` (Hu et al., "LoRA", 2021): float32 (rows, rank), (rank, size)."""
 
     down: Matrix
     up: Matrix

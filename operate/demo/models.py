@@ -160,15 +160,23 @@ def follow(clients: Clients, name: str, published: Publication, since: float | N
 
 def prove(clients: Clients, third: ObjectStore | None, folder: Path, artifact: Artifact) -> Artifact:
     """Return the artifact with the proof of every copy: both sites read back whole, the third one by what its store attests."""
-    proofs = {site.value: _proven(clients.objects(site), site, artifact) for site in Site}
+    proofs = {site.value: _proven(clients, site, artifact) for site in Site}
     if third is not None:
         proofs[THIRD] = _attested(third, folder, artifact)
     return artifact.model_copy(update={"copies": proofs, "verified": all(proofs.values())})
 
 
-def _proven(store: ObjectStore, site: Site, artifact: Artifact) -> bool:
+def _proven(clients: Clients, site: Site, artifact: Artifact) -> bool:
     try:
-        receipt = verify(store, artifact.model, artifact.version, site=site, clock_ms=now_ms, again=True)
+        receipt = verify(
+            clients.objects(site),
+            artifact.model,
+            artifact.version,
+            site=site,
+            trust=clients.trust,
+            clock_ms=now_ms,
+            again=True,
+        )
     except (VerificationError, ManifestError):
         return False
     return receipt.bytes_raw == artifact.bytes_raw
