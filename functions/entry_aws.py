@@ -18,7 +18,7 @@ from functions.stores.clients import Clients
 
 if TYPE_CHECKING:
     from functions.bridge.window import Window
-    from functions.features.reconcile_rule import Watermark
+    from functions.features.reconcile.rule import Watermark
     from functions.stores.spanner_userdata import SpannerUserData
 
 
@@ -129,7 +129,7 @@ def third_copy_disposal(event: Mapping[str, Any], context: object) -> dict[str, 
 
 @cache
 def _feature_watermark(site: Site, clients: Clients) -> "Watermark":
-    from functions.features.reconcile_steps import watermark
+    from functions.features.reconcile.steps import watermark
 
     return watermark(site, clients, _now_ms)
 
@@ -139,8 +139,8 @@ def features_apply(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.FEATURE_TABLES)
     from functions.features.apply import FeatureApplier
     from functions.features.metrics import report
-    from functions.features.policies import parse_policies
-    from functions.features.policies_rows import target
+    from functions.features.policies.rows import target
+    from functions.features.policies.rules import parse_policies
     from functions.parking import ObjectParkingLot
 
     peer = found.site.peer
@@ -163,7 +163,7 @@ def features_apply(event: Mapping[str, Any], context: object) -> dict[str, Any]:
 def features_reconcile(event: Mapping[str, Any], context: LambdaContext) -> dict[str, object]:
     """Take this site's turn in reconciling the feature tables, as its clock asks for it."""
     found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.FEATURE_TABLES)
-    from functions.features.reconcile_steps import tell, turn
+    from functions.features.reconcile.steps import tell, turn
 
     remaining = context.get_remaining_time_in_millis
     phase, report = turn(found, clients, _now_ms).run(lambda: remaining() < _RESERVE_MS)
@@ -173,8 +173,8 @@ def features_reconcile(event: Mapping[str, Any], context: LambdaContext) -> dict
 def feast_apply(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     """Handle a batch of the change stream of one of Feast's tables; answers like `features_apply`."""
     found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.FEATURE_TABLES, settings.FEAST_VIEWS)
-    from functions.features.feast_layout import table_of, view_of
-    from functions.features.feast_layout_stores import FeastCopy, FeastDynamoRows
+    from functions.features.feast.layout import table_of, view_of
+    from functions.features.feast.stores import FeastCopy, FeastDynamoRows
     from functions.features.metrics import report
     from functions.parking import ObjectParkingLot
 

@@ -126,10 +126,10 @@ def _feature_messages() -> "Gathering[PubSubMessage, bool]":
     found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.FEATURE_TABLES)
     from functions.features.apply import FeatureApplier
     from functions.features.metrics import report
-    from functions.features.policies import parse_policies
-    from functions.features.policies_rows import target
-    from functions.features.reconcile_steps import watermark
-    from functions.features.reverse import RereadApplier
+    from functions.features.policies.rows import target
+    from functions.features.policies.rules import parse_policies
+    from functions.features.reconcile.steps import watermark
+    from functions.features.reread.apply import RereadApplier
     from functions.gathering import Gathering
     from functions.parking import ObjectParkingLot
 
@@ -245,7 +245,7 @@ _RECONCILE_SECONDS = 20 * 60
 def features_reconcile(request: "Request") -> tuple[dict[str, object], int]:
     """Take this site's turn in reconciling the feature tables, as its clock asks for it."""
     found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.FEATURE_TABLES)
-    from functions.features.reconcile_steps import tell, turn
+    from functions.features.reconcile.steps import tell, turn
 
     ends = time.monotonic() + _RECONCILE_SECONDS
     phase, report = turn(found, clients, _now_ms).run(lambda: time.monotonic() > ends)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from functions.artifacts.sign import Authority, Signer, Trust
     from functions.bridge.carriers import BridgeQueue, BridgeTopic
-    from functions.features.feast_layout import FeastView
-    from functions.features.feast_layout_stores import FeastBigtableRows
+    from functions.features.feast.layout import FeastView
+    from functions.features.feast.stores import FeastBigtableRows
     from functions.stores.postgres import DataApi, PostgresUserData
     from functions.stores.queues import SqsSource
     from functions.stores.s3 import R2Objects
@@ -121,7 +121,7 @@ class Clients:
 
     def feast_rows(self, view: "FeastView") -> "FeastBigtableRows":
         """Return a feature view's rows in the instance of site gcp, in Feast's own layout."""
-        from functions.features.feast_layout_stores import FeastBigtableRows
+        from functions.features.feast.stores import FeastBigtableRows
         from functions.stores.bigtable import HOST
 
         place = self._settings.bigtable_table

@@ -65,20 +65,23 @@ def measure_lag(folder: Path, tell: Progress) -> Mapping[Site, LagFigures]:
         found = {}
         for site in Site:
             # Once for nothing: functions start, connections open.
-            _direction(outputs, site, clients, 2.0)
+            lag_of(outputs, site, clients, ROWS_A_SECOND, 2.0)
             tell(
                 f"{ROWS_A_SECOND:.0f} rows a second are written at {site} and watched at {site.peer} for {SECONDS:.0f} s"
             )
-            found[site] = _direction(outputs, site, clients, SECONDS)
+            found[site] = lag_of(outputs, site, clients, ROWS_A_SECOND, SECONDS)
         return found
     finally:
         client.stop()
 
 
-def _direction(outputs: Mapping[str, object], site: Site, clients: Clients, seconds: float) -> LagFigures:
+def lag_of(
+    outputs: Mapping[str, object], site: Site, clients: Clients, rows_a_second: float, seconds: float
+) -> LagFigures:
+    """Write at one site at a steady rate and return the lag at the other. Raises LifeboatError if rows do not arrive."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_write, args=(outputs, site, seconds, theirs), daemon=True)
+    process = context.Process(target=_write, args=(outputs, site, rows_a_second, seconds, theirs), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -103,7 +106,7 @@ def _watch(written: Connection, site: Site, clients: Clients, seconds: float) ->
             raise LifeboatError(
                 f"{len(waiting)} of {total} rows of {site} are not at {site.peer}; look at its functions' logs"
             )
-        while written.poll():
+        while not ended and written.poll():
             acknowledged = written.recv()
             if acknowledged is None:
                 ended = time.monotonic()
@@ -123,7 +126,7 @@ def _watch(written: Connection, site: Site, clients: Clients, seconds: float) ->
     return LagFigures(percentile(lags, 0.5), percentile(lags, 0.99), max(lags), round(total / seconds, 1), total)
 
 
-def _write(outputs: Mapping[str, object], site: Site, seconds: float, told: Connection) -> None:
+def _write(outputs: Mapping[str, object], site: Site, rows_a_second: float, seconds: float, told: Connection) -> None:
     """Write from some threads at a steady rate together, and tell of each row when it is acknowledged."""
     clients = access.clients(outputs, os.environ)
     lock = threading.Lock()
@@ -132,12 +135,12 @@ def _write(outputs: Mapping[str, object], site: Site, seconds: float, told: Conn
     def work(number: int) -> None:
         chance = random.Random(number)  # noqa: S311 - a load, not a secret
         store = FeatureStore(clients.rows(site), site, lambda: time.time_ns() // 1_000_000)
-        due = began + number / ROWS_A_SECOND
+        due = began + number / rows_a_second
         turn = 0
         while due < began + seconds:
             threading.Event().wait(max(0.0, due - time.monotonic()))
             # A store that was slow must not be followed by a burst.
-            due = max(due + WRITERS / ROWS_A_SECOND, time.monotonic() - WRITERS / ROWS_A_SECOND)
+            due = max(due + WRITERS / rows_a_second, time.monotonic() - WRITERS / rows_a_second)
             turn += 1
             key = f"lag#{run}#{number}#{turn}"
             try:

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from functions.features.envelope import Envelope, encode
-from functions.features.reconcile import Reconciler
-from functions.features.reconcile_survey import FreePace, MemoryShelf, Run, Survey
+from functions.features.reconcile.reconciler import Reconciler
+from functions.features.reconcile.survey import FreePace, MemoryShelf, Run, Survey
 from functions.features.version import stamp
 from functions.settings import Site
 from functions.stores.bigtable import BigtableRows

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from functions.errors import FunctionError
 from functions.features.errors import SessionRefusedError
-from functions.features.sessions import Session, SessionStore
-from functions.features.sessions_keys import KeyRing
+from functions.features.sessions.keys import KeyRing
+from functions.features.sessions.store import Session, SessionStore
 from functions.settings import Site
 from functions.stores.clients import Clients
 from operate.demo.clock import now_ms

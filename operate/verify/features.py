@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from functions.features.reconcile import Reconciler, Report
-from functions.features.reconcile_steps import PLAIN_WRITERS
-from functions.features.reconcile_survey import FreePace, MemoryShelf, Run, Survey
+from functions.features.reconcile.reconciler import Reconciler, Report
+from functions.features.reconcile.steps import PLAIN_WRITERS
+from functions.features.reconcile.survey import FreePace, MemoryShelf, Run, Survey
 from functions.features.version import written_ms
 from functions.parking import PREFIX
 from functions.settings import Site

@@ -19,12 +19,12 @@ from functions.events import PubSubMessage
 from functions.features.apply import FeatureApplier
 from functions.features.client import FeatureStore
 from functions.features.plan import Outcome
-from functions.features.reconcile import Report
-from functions.features.reconcile_rule import REQUEST, RETRY_MS, Watermark, read_ms
-from functions.features.reconcile_steps import KEEPS_MS, PLAIN_WRITERS
-from functions.features.reconcile_survey import BucketShelf
-from functions.features.reconcile_turn import Turn
-from functions.features.reverse import RereadApplier
+from functions.features.reconcile.reconciler import Report
+from functions.features.reconcile.rule import REQUEST, RETRY_MS, Watermark, read_ms
+from functions.features.reconcile.steps import KEEPS_MS, PLAIN_WRITERS
+from functions.features.reconcile.survey import BucketShelf
+from functions.features.reconcile.turn import Turn
+from functions.features.reread.apply import RereadApplier
 from functions.settings import Site
 from functions.stores.protocols import Row
 from local.clouds.gcp.dataflow_template import Faults, Message, Parameters, messages

@@ -3,8 +3,8 @@
 import sys
 import threading
 
-from functions.features.redis_source_forward import forward_until
-from functions.features.seed_api import CrossCloudFeatureStore
+from functions.features.redis.forward import forward_until
+from functions.features.redis.seed_api import CrossCloudFeatureStore
 
 if __name__ == "__main__":
     url, instance, project, name = sys.argv[1:]

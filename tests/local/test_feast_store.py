@@ -18,8 +18,8 @@ import pytest
 from replication_sites import PROJECT, Sites, make_sites, sdk_variables, variables
 from test_feature_path import _as_lambda
 
-from functions.features.feast_layout import FeastView
-from functions.features.feast_layout_stores import FeastBigtableRows, FeastCopy, FeastDynamoRows
+from functions.features.feast.layout import FeastView
+from functions.features.feast.stores import FeastBigtableRows, FeastCopy, FeastDynamoRows
 from functions.features.plan import Outcome
 from functions.parking import ObjectParkingLot
 from functions.settings import BigtableTable, Site

@@ -15,10 +15,10 @@ from replication_sites import Sites, make_sites, sdk_variables, variables
 from functions import entry_aws
 from functions.features.client import FeatureStore
 from functions.features.envelope import Envelope, decode, encode
-from functions.features.reconcile_rule import DYNAMODB_KEEPS_MS, ms_document
-from functions.features.reconcile_steps import turn
-from functions.features.reconcile_survey import BucketShelf, FreePace, MemoryShelf, Run, Survey
-from functions.features.reconcile_turn import Phase
+from functions.features.reconcile.rule import DYNAMODB_KEEPS_MS, ms_document
+from functions.features.reconcile.steps import turn
+from functions.features.reconcile.survey import BucketShelf, FreePace, MemoryShelf, Run, Survey
+from functions.features.reconcile.turn import Phase
 from functions.features.version import stamp
 from functions.settings import SITE, Site
 from functions.stores.errors import StoreRefusedError

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from redis_servers import RedisServer, redis_server
 
-from functions.features.cache import TTL_MS, CachingRows, open_cache
 from functions.features.client import FeatureStore
 from functions.features.envelope import Envelope, encode
+from functions.features.redis.cache import TTL_MS, CachingRows, open_cache
 from functions.features.version import stamp
 from functions.settings import Site
 from functions.stores.protocols import Applied, Row

@@ -19,9 +19,9 @@ from functions.features.apply import FeatureApplier
 from functions.features.envelope import Envelope, Vector, decode, encode
 from functions.features.errors import EnvelopeError
 from functions.features.plan import Outcome
-from functions.features.redis_source import RedisRows, read_value, to_fields, to_row
-from functions.features.redis_source_forward import PARKED, Forwarder, RedisParkingLot
-from functions.features.seed_api import CrossCloudFeatureStore
+from functions.features.redis.forward import PARKED, Forwarder, RedisParkingLot
+from functions.features.redis.seed_api import CrossCloudFeatureStore
+from functions.features.redis.source import RedisRows, read_value, to_fields, to_row
 from functions.features.tombstone import tombstone
 from functions.features.version import origin, stamp
 from functions.settings import Site

@@ -7,8 +7,8 @@ import re
 from functions import entry_aws
 from functions import settings as function_settings
 from functions.artifacts import paths
-from functions.features.reconcile_rule import BIGTABLE_KEEPS_MS, DYNAMODB_KEEPS_MS
-from functions.features.reconcile_survey import PREFIX, RUNS
+from functions.features.reconcile.rule import BIGTABLE_KEEPS_MS, DYNAMODB_KEEPS_MS
+from functions.features.reconcile.survey import PREFIX, RUNS
 from infra import archives, naming
 from tests.program.recording import Recorder, deploy, stack_settings
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from functions.features.digest import leaf_of
+from functions.features.reconcile.digest import leaf_of
 from functions.stores.errors import NotFoundError, PreconditionFailedError
 from functions.stores.protocols import Applied, ObjectInfo, Row, Unreadable
 

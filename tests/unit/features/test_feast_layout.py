@@ -9,7 +9,7 @@ from functions.errors import SettingsError
 from functions.features.echo import Meaning, meaning
 from functions.features.envelope import Envelope, encode
 from functions.features.errors import EnvelopeError, PoisonRecordError
-from functions.features.feast_layout import (
+from functions.features.feast.layout import (
     EVENT,
     FeastView,
     as_item,

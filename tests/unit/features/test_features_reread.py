@@ -12,10 +12,10 @@ from functions.features.apply import FeatureApplier
 from functions.features.envelope import Envelope, encode
 from functions.features.errors import PoisonRecordError
 from functions.features.merge import newer
-from functions.features.notice import LATE_MS, Notices, collect, notice
 from functions.features.plan import Adoption, Change, Outcome
-from functions.features.reread import plan_rows
-from functions.features.reverse import RereadApplier
+from functions.features.reread.apply import RereadApplier
+from functions.features.reread.notice import LATE_MS, Notices, collect, notice
+from functions.features.reread.plan import plan_rows
 from functions.features.tombstone import GRACE_SECONDS, tombstone
 from functions.features.version import SKEW_BOUND_MS, stamp
 from functions.settings import Site

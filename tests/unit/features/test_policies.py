@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from functions.features.envelope import Envelope, Value, encode
 from functions.features.errors import PolicyError
-from functions.features.policies import (
+from functions.features.policies.rows import MergingRows, MergingStore, target
+from functions.features.policies.rules import (
     RESERVED,
     Content,
     Policy,
@@ -22,7 +23,6 @@ from functions.features.policies import (
     to_row,
     total,
 )
-from functions.features.policies_rows import MergingRows, MergingStore, target
 from functions.features.version import origin, stamp
 from functions.settings import Site
 from functions.stores.protocols import Applied, Row

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from functions.errors import TransientError
 from functions.features.envelope import Envelope, encode
-from functions.features.reconcile import Reconciler, Report
-from functions.features.reconcile_plan import Action, decide
-from functions.features.reconcile_survey import FreePace, MemoryShelf, Run, SteadyPace, Survey
+from functions.features.reconcile.plan import Action, decide
+from functions.features.reconcile.reconciler import Reconciler, Report
+from functions.features.reconcile.survey import FreePace, MemoryShelf, Run, SteadyPace, Survey
 from functions.features.tombstone import tombstone
 from functions.features.version import stamp
 from functions.settings import Site

@@ -6,9 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.features import digest
-from functions.features.digest import LEAVES_PER_BRANCH, LEAVES_PER_PAGE, NOTHING, PAGES, Node, Tally, Tree, node_of
 from functions.features.errors import DigestError
+from functions.features.reconcile import digest
+from functions.features.reconcile.digest import (
+    LEAVES_PER_BRANCH,
+    LEAVES_PER_PAGE,
+    NOTHING,
+    PAGES,
+    Node,
+    Tally,
+    Tree,
+    node_of,
+)
 from functions.stores.protocols import Row
 
 rows = st.dictionaries(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from functions.features.envelope import Envelope, encode
-from functions.features.reconcile_rule import (
+from functions.features.reconcile.rule import (
     DYNAMODB_KEEPS_MS,
     PERIOD_MS,
     RETRY_MS,
@@ -16,8 +16,8 @@ from functions.features.reconcile_rule import (
     ms_document,
     outran,
 )
-from functions.features.reconcile_survey import BucketShelf
-from functions.features.reconcile_turn import Phase, Turn, latest_report
+from functions.features.reconcile.survey import BucketShelf
+from functions.features.reconcile.turn import Phase, Turn, latest_report
 from functions.features.tombstone import GRACE_SECONDS
 from functions.features.version import stamp
 from functions.settings import Site

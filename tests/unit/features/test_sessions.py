@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.features.errors import SessionKeysError, SessionRefusedError, SessionTooLargeError
-from functions.features.sessions import IDLE_SECONDS, LONGEST_SECONDS, Refusal, SessionStore
-from functions.features.sessions_keys import KeyRing, parse_keys
+from functions.features.sessions.keys import KeyRing, parse_keys
+from functions.features.sessions.store import IDLE_SECONDS, LONGEST_SECONDS, Refusal, SessionStore
 from functions.settings import Site
 from tests.unit.features.memory_tables import MemoryTable
 

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Mapping
 
 from functions import telemetry
-from functions.features.policies import parse_policies
-from functions.features.policies_rows import target
-from functions.features.reconcile import Report
-from functions.features.reconcile_rule import BIGTABLE_KEEPS_MS, DYNAMODB_KEEPS_MS, Watermark
-from functions.features.reconcile_survey import BucketShelf, SteadyPace
-from functions.features.reconcile_turn import Phase, Turn
+from functions.features.policies.rows import target
+from functions.features.policies.rules import parse_policies
+from functions.features.reconcile.reconciler import Report
+from functions.features.reconcile.rule import BIGTABLE_KEEPS_MS, DYNAMODB_KEEPS_MS, Watermark
+from functions.features.reconcile.survey import BucketShelf, SteadyPace
+from functions.features.reconcile.turn import Phase, Turn
 from functions.parking import ObjectParkingLot
 from functions.settings import Settings, Site
 from functions.stores.clients import Clients

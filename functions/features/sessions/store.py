@@ -18,7 +18,7 @@ from enum import StrEnum
 
 from functions.features.envelope import Envelope, Value, decode, encode
 from functions.features.errors import ContendedRowError, EnvelopeError, SessionRefusedError, SessionTooLargeError
-from functions.features.sessions_keys import KeyRing
+from functions.features.sessions.keys import KeyRing
 from functions.features.tombstone import tombstone
 from functions.features.version import SKEW_BOUND_MS, beyond_skew, stamp
 from functions.settings import Site

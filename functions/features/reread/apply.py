@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functions.errors import TransientError
 from functions.events import PubSubMessage
 from functions.features.apply import FeatureApplier, Result
-from functions.features.notice import collect
 from functions.features.plan import Outcome
-from functions.features.reread import plan_rows
+from functions.features.reread.notice import collect
+from functions.features.reread.plan import plan_rows
 from functions.stores.protocols import Applied
 from functions.telemetry import LOGGER
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from functions.errors import TransientError
 from functions.features.apply import ParkingLot
-from functions.features.digest import LEAVES_PER_BRANCH, NODE_BYTES, Entry, Node, differing, node_of
 from functions.features.envelope import peek
 from functions.features.errors import EnvelopeError
-from functions.features.reconcile_plan import Action, Decision, candidates, decide, takes_part
-from functions.features.reconcile_survey import FreePace, Pace, Summary, Survey, pages_of
+from functions.features.reconcile.digest import LEAVES_PER_BRANCH, NODE_BYTES, Entry, Node, differing, node_of
+from functions.features.reconcile.plan import Action, Decision, candidates, decide, takes_part
+from functions.features.reconcile.survey import FreePace, Pace, Summary, Survey, pages_of
 from functions.features.version import stamp
 from functions.settings import Site
 from functions.stores.protocols import Applied, Row, RowStore

@@ -15,7 +15,7 @@ from functions.errors import PermanentError, TransientError
 from functions.features.apply import FeatureApplier, Result
 from functions.features.errors import PoisonRecordError
 from functions.features.plan import Change, Outcome, Parked, Plan
-from functions.features.redis_source import STREAM, RedisRows
+from functions.features.redis.source import STREAM, RedisRows
 from functions.features.version import beyond_skew
 from functions.stores.errors import StoreUnavailableError
 from functions.stores.protocols import Row

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Self
 
 from functions.features.apply import FeatureApplier
-from functions.features.redis_source import RedisRows, open_source
-from functions.features.redis_source_forward import Forwarder, RedisParkingLot, forward_until
+from functions.features.redis.forward import Forwarder, RedisParkingLot, forward_until
+from functions.features.redis.source import RedisRows, open_source
 from functions.settings import BigtableTable, Settings, Site
 from functions.stores.clients import Clients
 

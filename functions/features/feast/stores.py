@@ -12,7 +12,7 @@ from typing import Any
 from functions.features.apply import FeatureApplier, ParkingLot, Result
 from functions.features.envelope import decode
 from functions.features.errors import EnvelopeError
-from functions.features.feast_layout import (
+from functions.features.feast.layout import (
     ENTITY,
     EVENT,
     FAMILY,

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from functions.features.digest import Entry
 from functions.features.envelope import Envelope, peek
 from functions.features.errors import EnvelopeError
+from functions.features.reconcile.digest import Entry
 from functions.features.tombstone import GRACE_SECONDS
 from functions.features.version import beyond_skew, origin
 from functions.settings import Site

@@ -13,9 +13,9 @@ from enum import StrEnum
 from functions.errors import TransientError
 from functions.features.apply import ParkingLot
 from functions.features.errors import DigestError
-from functions.features.reconcile import Reconciler, Report
-from functions.features.reconcile_rule import FINISHED, PERIOD_MS, REQUEST, due, ms_document, read_ms
-from functions.features.reconcile_survey import RUNS, BucketShelf, FreePace, Pace, Run, Survey
+from functions.features.reconcile.reconciler import Reconciler, Report
+from functions.features.reconcile.rule import FINISHED, PERIOD_MS, REQUEST, due, ms_document, read_ms
+from functions.features.reconcile.survey import RUNS, BucketShelf, FreePace, Pace, Run, Survey
 from functions.settings import Site
 from functions.stores.protocols import FeatureTable, RowStore
 from functions.telemetry import LOGGER

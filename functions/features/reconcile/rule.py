@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from functions.errors import TransientError
-from functions.features.reconcile_survey import BucketShelf
+from functions.features.reconcile.survey import BucketShelf
 from functions.telemetry import LOGGER
 
 # DynamoDB Streams keep 24 hours, and the program's event source mapping gives a record up after 22; an hour of that counts as

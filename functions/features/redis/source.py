@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from functions.features.envelope import Envelope, Value, decode, encode, peek
 from functions.features.errors import EnvelopeError
 from functions.features.number import canonical
-from functions.features.redis_source_functions import LIBRARY
+from functions.features.redis.server import LIBRARY
 from functions.features.version import stamp
 from functions.settings import Site
 from functions.stores.errors import StoreError, StoreRefusedError, StoreUnavailableError

@@ -12,7 +12,7 @@ from functions.errors import TransientError
 from functions.features.client import Features
 from functions.features.envelope import Envelope, Value, decode, encode
 from functions.features.errors import ContendedRowError, EnvelopeError, PolicyError
-from functions.features.policies import (
+from functions.features.policies.rules import (
     RESERVED,
     Content,
     Policies,

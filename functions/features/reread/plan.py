@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functions.errors import PermanentError
 from functions.features.envelope import decode
 from functions.features.errors import PoisonRecordError
-from functions.features.notice import Notice, Notices
 from functions.features.plan import Adoption, Change, Outcome, Parked, Plan
+from functions.features.reread.notice import Notice, Notices
 from functions.features.version import beyond_skew, origin, written_ms
 from functions.settings import Site
 from functions.stores.protocols import Row

@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
-from functions.features.digest import (
+from functions.features.envelope import peek
+from functions.features.errors import DigestError, EnvelopeError
+from functions.features.reconcile.digest import (
     LEAVES_PER_BRANCH,
     LEAVES_PER_PAGE,
     NODE_BYTES,
@@ -27,9 +29,7 @@ from functions.features.digest import (
     encode_leaves,
     encode_nodes,
 )
-from functions.features.envelope import peek
-from functions.features.errors import DigestError, EnvelopeError
-from functions.features.reconcile_plan import ended, takes_part
+from functions.features.reconcile.plan import ended, takes_part
 from functions.settings import Site
 from functions.stores.errors import NotFoundError, PreconditionFailedError
 from functions.stores.protocols import FeatureTable, ObjectStore, Row, Unreadable

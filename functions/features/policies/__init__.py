@@ -1,0 +1,1 @@
+"""Attributes that merge by a rule of their own instead of with their row."""

@@ -1,0 +1,1 @@
+"""The direction whose source tells which rows changed and not what they hold: rows are read again."""

@@ -1,0 +1,1 @@
+"""Sessions: a signed token with the user, a row behind it."""
