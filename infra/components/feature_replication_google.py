@@ -7,11 +7,12 @@ template's faults (lost values, late commit times, no order) cost nothing, and v
 from dataclasses import dataclass
 
 import pulumi
-from pulumi_gcp import bigtable, dataflow, projects, serviceaccount
+from pulumi_gcp import bigtable, projects
 
 import functions.settings as names_of
 from functions.settings import Site
 from infra.components.artifact_store import GoogleArtifactStore
+from infra.components.change_job import ChangeJob, ChangeJobArgs
 from infra.components.feature_store import AwsFeatureStore, GoogleFeatureStore
 from infra.components.federation import AwsRoleForGoogle, AwsRoleForGoogleArgs
 from infra.components.function_settings import FunctionSettings
@@ -96,7 +97,7 @@ class GoogleFeatureReplication(pulumi.ComponentResource):
             ),
             self._child,
         )
-        self.job: pulumi.Output[str] = self._job(changes).name
+        self.job: pulumi.Output[str] = self._job(changes)
         self.register_outputs({"apply": self.apply.uri, "job": self.job})
 
     def _apply(self) -> GoogleFunction:
@@ -145,42 +146,36 @@ class GoogleFeatureReplication(pulumi.ComponentResource):
         )
         return apply
 
-    def _job(self, changes: GoogleTopic) -> dataflow.FlexTemplateJob:
+    def _job(self, changes: GoogleTopic) -> pulumi.Output[str]:
         args, names, name = self._args, self._args.names, self._name
-        account = self._worker_account()
-        changes.published_by(f"{name}-job-publishes", account.member)
         files, role_id = args.parking_store, names.named("features-changes").replace("-", "_")
-        files.grant(f"{name}-job-writes", account.member, "roles/storage.objectUser", (JOBS,))
-        files.grant_list(f"{name}-job-lists", account.member)
-        grants: list[pulumi.Resource] = [
-            projects.IAMMember(
-                f"{name}-job-works",
-                project=args.project,
-                role="roles/dataflow.worker",
-                member=account.member,
-                opts=self._child,
-            ),
-            bigtable.InstanceIamMember(
-                f"{name}-job-reads",
-                instance=args.source_store.instance,
-                role=f"projects/{args.project}/roles/{role_id}",
-                member=account.member,
-                opts=pulumi.ResourceOptions(parent=self, depends_on=[self._reader_role(role_id)]),
-            ),
-        ]
-
-        def folder(use: str) -> pulumi.Output[str]:
-            return pulumi.Output.concat("gs://", files.bucket, f"/{JOBS}features/{use}")
-
-        return dataflow.FlexTemplateJob(
+        job = ChangeJob(
             f"{name}-job",
-            name=names.named("features-changes"),
-            project=args.project,
-            region=args.location,
-            container_spec_gcs_path=(
-                f"gs://dataflow-templates-{args.location}/{args.workers.template_version}/flex/{TEMPLATE}"
+            ChangeJobArgs(
+                job=names.named("features-changes"),
+                account=names.service_account("changes"),
+                title="Tells changes of features",
+                project=args.project,
+                location=args.location,
+                workers=args.workers,
+                subnet=args.subnet,
+                changes=changes,
             ),
-            parameters={
+            self._child,
+        )
+        files.grant(f"{name}-job-writes", job.member, "roles/storage.objectUser", (JOBS,))
+        files.grant_list(f"{name}-job-lists", job.member)
+        reads = bigtable.InstanceIamMember(
+            f"{name}-job-reads",
+            instance=args.source_store.instance,
+            role=f"projects/{args.project}/roles/{role_id}",
+            member=job.member,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[self._reader_role(role_id)]),
+        )
+        folder = pulumi.Output.concat("gs://", files.bucket, f"/{JOBS}features")
+        return job.run(
+            TEMPLATE,
+            {
                 "bigtableReadInstanceId": args.source_store.instance,
                 "bigtableReadTableId": args.source_store.table,
                 "bigtableChangeStreamAppProfile": REPLICATION_PROFILE,
@@ -188,20 +183,10 @@ class GoogleFeatureReplication(pulumi.ComponentResource):
                 "messageFormat": "JSON",
                 # With values the template takes every deletion for invalid; the function reads the rows anyway.
                 "stripValues": "true",
-                "dlqDirectory": folder("dead-letters"),
+                "dlqDirectory": pulumi.Output.concat(folder, "/dead-letters"),
             },
-            service_account_email=account.email,
-            machine_type=args.workers.machine_type,
-            num_workers=args.workers.count,
-            max_workers=args.workers.limit,
-            enable_streaming_engine=True,
-            subnetwork=args.subnet,
-            ip_configuration="WORKER_IP_PRIVATE",
-            temp_location=folder("temp"),
-            staging_location=folder("staging"),
-            # A job that drains would hold a destroy up for as long as its sink does not take what it read.
-            on_delete="cancel",
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[*grants, changes]),
+            folder,
+            after=[reads],
         )
 
     def _reader_role(self, role_id: str) -> projects.IAMCustomRole:
@@ -215,13 +200,5 @@ class GoogleFeatureReplication(pulumi.ComponentResource):
             role_id=role_id,
             title="Reads changes of features",
             permissions=list(READER_PERMISSIONS),
-            opts=self._child,
-        )
-
-    def _worker_account(self) -> serviceaccount.Account:
-        return serviceaccount.Account(
-            f"{self._name}-job-account",
-            account_id=self._args.names.service_account("changes"),
-            display_name="Tells changes of features",
             opts=self._child,
         )

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import pulumi
 from pulumi_aws import lambda_
-from pulumi_gcp import dataflow, projects, serviceaccount, storage
+from pulumi_gcp import storage
 
 import functions.settings as names_of
 from functions.settings import Site
 from functions.userdata.schema import CHANGE_STREAM
 from infra.archives import FUNCTIONS
 from infra.components.aws_function import AwsFunction, AwsFunctionArgs
+from infra.components.change_job import ChangeJob, ChangeJobArgs
 from infra.components.federation import AwsRoleForGoogle, AwsRoleForGoogleArgs
 from infra.components.function_settings import FunctionSettings
 from infra.components.google_function import GoogleFunction, GoogleFunctionArgs
@@ -177,11 +178,19 @@ class UserReplication(pulumi.ComponentResource):
 
     def _job(self, changes: GoogleTopic) -> None:
         args, names, name = self._args, self._args.names, self._name
-        account = serviceaccount.Account(
-            f"{name}-job-account",
-            account_id=names.service_account("userjob"),
-            display_name="Tells changes of user data",
-            opts=self._child,
+        job = ChangeJob(
+            f"{name}-job",
+            ChangeJobArgs(
+                job=names.named("userdata-changes"),
+                account=names.service_account("userjob"),
+                title="Tells changes of user data",
+                project=args.project,
+                location=args.location,
+                workers=args.workers,
+                subnet=args.subnet,
+                changes=changes,
+            ),
+            self._child,
         )
         bucket = storage.Bucket(
             f"{name}-job-bucket",
@@ -194,34 +203,20 @@ class UserReplication(pulumi.ComponentResource):
             force_destroy=not args.protect,
             opts=holding_data(self, args.protect),
         )
-        changes.published_by(f"{name}-job-publishes", account.member)
         grants: list[pulumi.Resource] = [
             storage.BucketIAMMember(
                 f"{name}-job-files",
                 bucket=bucket.name,
                 role="roles/storage.objectAdmin",
-                member=account.member,
+                member=job.member,
                 opts=self._child,
             ),
-            projects.IAMMember(
-                f"{name}-job-works",
-                project=args.project,
-                role="roles/dataflow.worker",
-                member=account.member,
-                opts=self._child,
-            ),
-            args.far.writer(f"{name}-job-reads", account.member),
-            args.far.writer(f"{name}-job-keeps", account.member, metadata=True),
+            args.far.writer(f"{name}-job-reads", job.member),
+            args.far.writer(f"{name}-job-keeps", job.member, metadata=True),
         ]
-        dataflow.FlexTemplateJob(
-            f"{name}-job",
-            name=names.named("userdata-changes"),
-            project=args.project,
-            region=args.location,
-            container_spec_gcs_path=(
-                f"gs://dataflow-templates-{args.location}/{args.workers.template_version}/flex/{TEMPLATE}"
-            ),
-            parameters={
+        job.run(
+            TEMPLATE,
+            {
                 "spannerInstanceId": args.far.instance,
                 "spannerDatabase": args.far.database,
                 "spannerMetadataInstanceId": args.far.instance,
@@ -230,17 +225,8 @@ class UserReplication(pulumi.ComponentResource):
                 "pubsubTopic": changes.topic,
                 "outputDataFormat": "JSON",
             },
-            service_account_email=account.email,
-            machine_type=args.workers.machine_type,
-            num_workers=args.workers.count,
-            max_workers=args.workers.limit,
-            enable_streaming_engine=True,
-            subnetwork=args.subnet,
-            ip_configuration="WORKER_IP_PRIVATE",
-            temp_location=pulumi.Output.concat("gs://", bucket.name, "/temp"),
-            staging_location=pulumi.Output.concat("gs://", bucket.name, "/staging"),
-            on_delete="cancel",
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[*grants, changes]),
+            pulumi.Output.concat("gs://", bucket.name),
+            after=grants,
         )
 
 
