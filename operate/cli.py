@@ -173,11 +173,15 @@ def publish(
 def verify(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[features|users]...", help="What to verify; all of it without a name."),
+        typer.Argument(metavar="[features|models|users]...", help="What to verify; all of it without a name."),
     ] = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Bring user data in line first: the newer row wins.")
+        bool,
+        typer.Option("--repair", help="Mend models from a good copy, and user data first: the newer row wins."),
     ] = False,
+    sample: Annotated[
+        int | None, typer.Option(min=0, help="Read back so many model versions; all of them without it.")
+    ] = None,
     stack: StackName = GROUND_NAME,
     as_json: Json = False,
 ) -> None:
@@ -186,7 +190,7 @@ def verify(
 
     kind = _environment_kind()
     environment = {**os.environ, **_engine_environment(kind, needs_ground=True)}
-    raise typer.Exit(run(parts or [], stack, environment, kind, repair=repair, as_json=as_json))
+    raise typer.Exit(run(parts or [], stack, environment, kind, repair=repair, sample=sample, as_json=as_json))
 
 
 def _clients(stack: str) -> "Clients":

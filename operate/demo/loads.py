@@ -89,7 +89,8 @@ class LiveData:
 
         def settled() -> tuple[bool, str]:
             late = {site: self._late(site) for site in Site}
-            return not any(late.values()), f"writes not there: {', '.join(f'{n} on {s}' for s, n in late.items())}"
+            told = ", ".join(f"{len(some)} on {site} such as {some[:2]}" for site, some in late.items() if some)
+            return not any(late.values()), f"writes not there: {told}"
 
         return wait_until(settled, SETTLE_LIMIT_SECONDS, f"{self.name} of each site on the other")
 
@@ -98,10 +99,10 @@ class LiveData:
         keys = {write.key for write in cut.acknowledged}
         return len(missing(cut.acknowledged, read_all(lambda some: self._load.versions(Site.GCP, some), keys)))
 
-    def _late(self, reader: Site) -> int:
+    def _late(self, reader: Site) -> list[Acknowledged]:
         writes = self.acknowledged(reader.peer)
         try:
             there = read_all(lambda keys: self._load.versions(reader, keys), {write.key for write in writes})
         except FunctionError:
-            return len(writes)
-        return len(missing(writes, there))
+            return writes
+        return missing(writes, there)

@@ -7,25 +7,20 @@ from pathlib import Path
 
 from functions.artifacts import alias as aliases
 from functions.artifacts.documents import Receipt, find
-from functions.artifacts.errors import ManifestError, VerificationError
-from functions.artifacts.manifest import MOST_MANIFEST_BYTES, decode
-from functions.artifacts.paths import file_key, manifest_key, receipt_key
+from functions.artifacts.encode import exists
+from functions.artifacts.paths import manifest_key, receipt_key
 from functions.artifacts.publish import publish
-from functions.artifacts.verify import verify
-from functions.errors import FunctionError
 from functions.settings import Site
-from functions.stores.checksums import crc64nvme
 from functions.stores.clients import Clients
 from functions.stores.protocols import ObjectStore
-from operate.demo.clock import now_ms
 from operate.demo.sites import wait_until
 from operate.report.result import Artifact
+from operate.verify_models import ModelsVerified
 from service import model, train
 from service.interactions import Market
 
 ALIAS = "prod"
 ARRIVAL_SECONDS = 60.0
-THIRD = "r2"
 ADAPTER_RANK = 4
 # Of the first training's interactions; each later version sees so few that it differs little from its parent.
 ADAPTER_SHARE = 20
@@ -41,18 +36,6 @@ class Version:
     kind: str
     quality: float
     seconds: float
-
-
-@dataclass(frozen=True)
-class Publication:
-    """A version that was published at a site, and when the publish returned (monotonic seconds)."""
-
-    kind: str
-    site: Site
-    version: str
-    parent: str | None
-    bytes_raw: int
-    at: float
 
 
 class Workshop:
@@ -98,10 +81,13 @@ class Workshop:
         return Version(folder, kind, quality, time.monotonic() - began)
 
 
-def publish_version(
-    clients: Clients, site: Site, name: str, version: Version, parent: str | None, clock_ms: Clock = now_ms
-) -> Publication:
-    """Publish a version at a site, alias included; its copies start by themselves."""
+def publish_and_follow(
+    clients: Clients, site: Site, name: str, version: Version, parent: str | None, clock_ms: Clock
+) -> Artifact:
+    """Publish a version at a site and wait until the other site has proven it and moved its alias there.
+
+    The seconds count from the moment the publish returned to the moment the alias stood on the other site.
+    """
     published = publish(
         version.folder,
         name,
@@ -116,40 +102,21 @@ def publish_version(
         },
         clock_ms=clock_ms,
     )
-    return Publication(version.kind, site, published.version, parent, published.bytes_raw, time.monotonic())
-
-
-def publish_and_follow(
-    clients: Clients, site: Site, name: str, version: Version, parent: str | None, clock_ms: Clock
-) -> Artifact:
-    """Publish a version at a site and wait until the other site has proven it and moved its alias there."""
-    return follow(clients, name, publish_version(clients, site, name, version, parent, clock_ms))
-
-
-def follow(clients: Clients, name: str, published: Publication, since: float | None = None) -> Artifact:
-    """Wait until the other site has proven a version and moved its alias there.
-
-    The seconds count from the moment the publish returned, or from `since`, to the moment the alias stood on the other site.
-    """
-    far = clients.objects(published.site.peer)
+    far = clients.objects(site.peer)
 
     def arrived() -> tuple[bool, str]:
-        try:
-            moved = aliases.current(far, name, ALIAS)
-        except FunctionError as error:
-            return False, str(error)
+        moved = aliases.current(far, name, ALIAS)
         return moved is not None and moved.version == published.version, f"alias there: {moved}"
 
-    wait_until(arrived, ARRIVAL_SECONDS, f"{name} {published.version[:12]} on {published.site.peer}")
-    seconds = time.monotonic() - (since or published.at)
+    seconds = wait_until(arrived, ARRIVAL_SECONDS, f"{name} {published.version[:12]} on {site.peer}")
     receipt = find(far, receipt_key(name, published.version), Receipt)
     wire = receipt[0].bytes_wire if receipt else 0
     return Artifact(
         model=name,
         version=published.version,
-        parent=published.parent,
-        kind=published.kind,
-        origin=published.site,
+        parent=parent,
+        kind=version.kind,
+        origin=site,
         bytes_raw=published.bytes_raw,
         bytes_wire=wire,
         ratio=round(wire / published.bytes_raw, 4),
@@ -158,37 +125,9 @@ def follow(clients: Clients, name: str, published: Publication, since: float | N
     )
 
 
-def prove(clients: Clients, third: ObjectStore | None, folder: Path, artifact: Artifact) -> Artifact:
-    """Return the artifact with the proof of every copy: both sites read back whole, the third one by what its store attests."""
-    proofs = {site.value: _proven(clients, site, artifact) for site in Site}
-    if third is not None:
-        proofs[THIRD] = _attested(third, folder, artifact)
-    return artifact.model_copy(update={"copies": proofs, "verified": all(proofs.values())})
-
-
-def _proven(clients: Clients, site: Site, artifact: Artifact) -> bool:
-    try:
-        receipt = verify(
-            clients.objects(site),
-            artifact.model,
-            artifact.version,
-            site=site,
-            trust=clients.trust,
-            clock_ms=now_ms,
-            again=True,
-        )
-    except (VerificationError, ManifestError):
-        return False
-    return receipt.bytes_raw == artifact.bytes_raw
-
-
-def _attested(third: ObjectStore, folder: Path, artifact: Artifact) -> bool:
-    """Compare what R2 says of every file, size and CRC64NVME, with the files as they were published."""
-    data, _ = third.get(manifest_key(artifact.model, artifact.version), MOST_MANIFEST_BYTES)
-    manifest = decode(data, artifact.model, artifact.version)
-    for file in manifest.files:
-        content = (folder / file.path).read_bytes()
-        info = third.head(file_key(artifact.model, artifact.version, file.path))
-        if (info.size, info.crc64nvme) != (len(content), crc64nvme(content)):
-            return False
-    return {file.path for file in manifest.files} == {path.name for path in folder.iterdir()}
+def proven(artifact: Artifact, found: ModelsVerified, places: Mapping[str, ObjectStore]) -> Artifact:
+    """Return the artifact with what the proof of all copies says of it: proven where it is shown and nothing differs."""
+    wrong = {each.place for each in found.mismatches if each.version == artifact.version} | set(found.unreached)
+    key = manifest_key(artifact.model, artifact.version)
+    copies = {place: place not in wrong and exists(store, key) for place, store in places.items()}
+    return artifact.model_copy(update={"copies": copies, "verified": all(copies.values())})

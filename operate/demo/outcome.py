@@ -198,7 +198,7 @@ def _bridge(seen: Seen, loss: Loss) -> Bridge:
 
 def _parity(found: StoreParity) -> Parity:
     sides = {
-        site.value: SideParity(
+        site: SideParity(
             rows=side.rows, tombstones=side.tombstones, digest=side.digest, lag_ms=side.lag_ms, parked=side.parked
         )
         for site, side in found.sides.items()

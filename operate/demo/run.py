@@ -8,13 +8,11 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
 
 from functions.artifacts.encode import exists
 from functions.artifacts.paths import manifest_key
-from functions.settings import Site, ThirdBucket
+from functions.settings import Site
 from functions.stores.clients import Clients
-from functions.stores.third import open_third
 from local import paths
 from local.engine.environment import engine_environment
 from local.errors import GroundNotRunningError
@@ -28,7 +26,7 @@ from operate.demo.bridge import BridgeTraffic
 from operate.demo.clock import now_ms
 from operate.demo.features import FeatureLoad
 from operate.demo.loads import LiveData
-from operate.demo.models import Publication, Version, Workshop, follow, prove, publish_version
+from operate.demo.models import Version, Workshop, proven, publish_and_follow
 from operate.demo.outcome import Loss, Seen, result
 from operate.demo.sessions import SessionLoad
 from operate.demo.sites import Ground, wait_until
@@ -40,8 +38,10 @@ from operate.output import progress, say
 from operate.report.result import Artifact, Demo, ServiceFigures, Timeline
 from operate.report.write import write
 from operate.stacks import Outcome, Stack
-from operate.verify.parts import PARTS, Subject
+from operate.verify.models import parity_of
+from operate.verify.parts import FEATURES, USERS, Subject
 from operate.verify.parts import run as verify_parts
+from operate.verify_models import verify_models
 from operate.workspace import make_project
 from service.train import TrainingPlan
 
@@ -49,9 +49,9 @@ STACK = "local"
 GROUND = "demo"
 REQUESTS_PER_SECOND = 20.0
 # Rows a second of the program at home on each site. Google's go on while AWS is away, and wait there for its return.
-FEATURES = {Site.AWS: 40.0, Site.GCP: 8.0}
-SESSIONS = {Site.AWS: 4.0, Site.GCP: 2.0}
-USERS = {Site.AWS: 4.0, Site.GCP: 3.0}
+FEATURE_ROWS = {Site.AWS: 40.0, Site.GCP: 8.0}
+SESSION_ROWS = {Site.AWS: 4.0, Site.GCP: 2.0}
+USER_ROWS = {Site.AWS: 4.0, Site.GCP: 3.0}
 MESSAGES_PER_SECOND = 5
 # The far side is asked for the rows on their way this often; it bounds how exact a lag is.
 LOOK_SECONDS = {"features": 0.01, "sessions": 0.03, "userdata": 0.03}
@@ -76,7 +76,7 @@ class Run:
         self._resources = resources
         self._marks: list[tuple[float, str]] = []
         self._figures: list[ServiceFigures] = []
-        self._versions: list[tuple[Version, Artifact]] = []
+        self._artifacts: list[Artifact] = []
         self._left_out = user_data.missing()
 
     def whole(self) -> tuple[Demo, Timeline]:
@@ -87,9 +87,8 @@ class Run:
         self._start_load()
         loss = self._lose_aws()
         flip = self._fail_over(loss)
-        fourth, published = self._look_after(loss)
-        self._bring_back(loss, fourth, published)
-        seen = self._compare(loss)
+        self._bring_back(loss, self._look_after(loss))
+        seen = self._compare()
         return result(self._story, self._stack.engine_version, self._dynamodb(), up, second, flip, loss, seen)
 
     def _start_clouds(self) -> None:
@@ -120,8 +119,6 @@ class Run:
             self._outputs = self._stack.outputs()
             self._model = str(self._outputs["model"])
             self._clients: Clients = access.clients(self._outputs, os.environ)
-            third = ThirdBucket("local", str(self._outputs["artifactBucketR2"]), "not read on this machine")
-            self._third = open_third(third, os.environ, self._clients.aws, _no_session)
         with self._story.step("pulumi up, again", "a program that is in line with its clouds changes nothing") as step:
             second = self._stack.up(step.working)
             self._story.check("the second up changes nothing", second.changed == 0, f"{second.changed} changes")
@@ -154,13 +151,12 @@ class Run:
             step.tell(f"every host of both sites serves it {waited:.1f} s later")
 
     def _publish(self, site: Site, version: Version, step: Step) -> str:
-        parent = self._versions[-1][1].version if self._versions else None
-        published = publish_version(self._clients, site, self._model, version, parent)
-        artifact = follow(self._clients, self._model, published)
-        self._versions.append((version, artifact))
+        parent = self._artifacts[-1].version if self._artifacts else None
+        artifact = publish_and_follow(self._clients, site, self._model, version, parent, now_ms)
+        self._artifacts.append(artifact)
         step.tell(
             f"{artifact.version[:12]}: {artifact.bytes_raw / 1e6:.1f} MB, {artifact.bytes_wire / 1e6:.2f} MB sent"
-            f" ({artifact.ratio:.1%}), proven and aliased on Google Cloud {artifact.seconds:.1f} s after the publish"
+            f" ({artifact.ratio:.1%}), proven and aliased on {site.peer} {artifact.seconds:.1f} s after the publish"
         )
         return artifact.version
 
@@ -176,9 +172,9 @@ class Run:
             self._resources.callback(self._traffic.stop)
             self._sessions = SessionLoad(self._clients, SEED)
             loads: list[tuple[Load, Mapping[Site, float]]] = [
-                (FeatureLoad(self._clients, TrainingPlan().embedding_size, SEED), FEATURES),
-                (self._sessions, SESSIONS),
-                *([] if self._left_out else [(UserLoad(self._clients, SEED), USERS)]),
+                (FeatureLoad(self._clients, TrainingPlan().embedding_size, SEED), FEATURE_ROWS),
+                (self._sessions, SESSION_ROWS),
+                *([] if self._left_out else [(UserLoad(self._clients, SEED), USER_ROWS)]),
             ]
             self._live = {
                 load.name: LiveData(load, rates, self._traffic.began, LOOK_SECONDS[load.name]) for load, rates in loads
@@ -258,24 +254,25 @@ class Run:
             )
         return flip
 
-    def _look_after(self, loss: Loss) -> tuple[Version, Publication]:
-        serving = self._versions[-1][1].version
+    def _look_after(self, loss: Loss) -> Version:
+        serving = self._artifacts[-1].version
         with self._story.step(
-            "Google Cloud serves", "the same model version, everyone's sessions, new writes, and a new model version"
+            "Google Cloud serves", "the same model version, everyone's sessions, new writes of every kind"
         ) as step:
-            went_on, loss.sessions_open = self._sessions.go_on(Site.GCP)
-            loss.sessions_went_on = went_on
+            loss.sessions_went_on, loss.sessions_open = self._sessions.go_on(Site.GCP)
             self._story.check(
                 "every session goes on at Google Cloud",
-                went_on == loss.sessions_open,
-                f"{went_on} of {loss.sessions_open}",
+                loss.sessions_went_on == loss.sessions_open,
+                f"{loss.sessions_went_on} of {loss.sessions_open}",
             )
             before = {name: len(data.acknowledged(Site.GCP)) for name, data in self._live.items()}
             for data in self._live.values():
                 data.move(Site.AWS, Site.GCP)
             self._bridge.pause(Site.AWS)
             began = time.monotonic()
-            time.sleep(AFTER_SECONDS)
+            version = self._workshop.further("v4")
+            step.tell(f"version 4 is trained meanwhile, to be published here; ranking quality {version.quality:.1%}")
+            time.sleep(max(0.0, began + AFTER_SECONDS - time.monotonic()))
             loss.rescued = int(self._ground.statistics().get("rescued", 0)) - loss.rescued_before
             after = [answer for answer in self._traffic.answers() if answer.sent_at >= began]
             good = [each for each in after if each.site == Site.GCP and not each.failure and each.version == serving]
@@ -286,38 +283,25 @@ class Run:
             )
             taken = {name: len(data.acknowledged(Site.GCP)) - before[name] for name, data in self._live.items()}
             self._story.check(
-                "Google Cloud takes every write",
+                "Google Cloud takes every kind of write",
                 all(taken.values()),
                 ", ".join(f"{count} {name}" for name, count in taken.items()),
             )
             self._measure(Site.GCP)
-            version = self._workshop.further("v4")
-            published = publish_version(self._clients, Site.GCP, self._model, version, serving)
-            wait_until(
-                lambda: self._ground.all_serve(published.version, Site.GCP),
-                FLEET_LIMIT_SECONDS,
-                "every host of Google Cloud serves version 4",
-            )
-            step.tell(f"version 4, {published.version[:12]}, published there while AWS is dead; every host serves it")
-        return version, published
+        return version
 
-    def _bring_back(self, loss: Loss, version: Version, published: Publication) -> None:
+    def _bring_back(self, loss: Loss, version: Version) -> None:
         with self._story.step(
             "AWS comes back", "its data was there all the time; what either side had not sent must arrive now"
         ) as step:
             self._ground.client.restore(Cloud.AWS)
-            back = time.monotonic()
-            self._mark(back, "AWS back")
+            self._mark(time.monotonic(), "AWS back")
             for data in self._live.values():
                 data.move(Site.AWS, Site.AWS)
             self._bridge.pause()
-            artifact = follow(self._clients, self._model, published, since=back)
-            self._versions.append((version, artifact))
-            step.tell(
-                f"version 4 proven and aliased on AWS {artifact.seconds:.1f} s later,"
-                f" {artifact.bytes_wire / 1e6:.2f} MB sent ({artifact.ratio:.1%})"
-            )
-            time.sleep(TOGETHER_SECONDS)
+            began = time.monotonic()
+            newest = self._publish(Site.GCP, version, step)
+            time.sleep(max(0.0, began + TOGETHER_SECONDS - time.monotonic()))
             self._bridge.pause(*Site)
             for data in self._live.values():
                 data.stop_writing()
@@ -331,7 +315,7 @@ class Run:
             self._story.check(
                 "no acknowledged write is lost",
                 loss.lost_writes == 0,
-                ", ".join(f"{len(loss.cuts[name].acknowledged)} {name}" for name in lost),
+                ", ".join(f"{len(cut.acknowledged)} {name}" for name, cut in loss.cuts.items()),
             )
             wait_until(
                 lambda: (not (left := self._bridge.waiting()), f"{len(left)} messages not there"),
@@ -340,35 +324,38 @@ class Run:
             )
             self._story.check("every message came over the bridge", True, f"{len(self._bridge.sent)} messages")
             waited = wait_until(
-                lambda: self._ground.all_serve(artifact.version), FLEET_LIMIT_SECONDS, "every host serves version 4"
+                lambda: self._ground.all_serve(newest), FLEET_LIMIT_SECONDS, "every host serves version 4"
             )
             step.tell(f"every host of both sites serves version 4, {waited:.1f} s later")
 
-    def _compare(self, loss: Loss) -> Seen:
-        with self._story.step("Compare everything", "what ./lifeboat verify does: every store, both sides") as step:
+    def _compare(self) -> Seen:
+        with self._story.step("Compare everything", "as ./lifeboat verify does: every store, at every place") as step:
             self._bridge.stop()
             for data in self._live.values():
                 data.stop()
-            parities = verify_parts(list(PARTS), Subject(self._clients, now_ms, on_this_machine=True), step.working)
+            at = access.places(self._clients)
+            wait_until(
+                lambda: (all(exists(at[access.THIRD], _key(each)) for each in self._artifacts), "not all shown there"),
+                DRAIN_LIMIT_SECONDS,
+                "every model version in the third copy",
+            )
+            models = verify_models(at, self._clients.trust, clock_ms=now_ms, tell=step.working)
+            artifacts = [proven(each, models, at) for each in self._artifacts]
+            subject = Subject(self._clients, now_ms, on_this_machine=True)
+            parities = [*verify_parts([FEATURES, USERS], subject, step.working), parity_of(models, at)]
             for each in parities:
-                rows = " and ".join(f"{side.rows:,} on {site}" for site, side in each.sides.items())
+                rows = ", ".join(f"{side.rows:,} on {place}" for place, side in each.sides.items())
                 step.tell(f"{each.store}: {rows or each.skipped}")
             self._story.check(
                 "both sites hold the same rows", all(each.equal is not False for each in parities), "equal digests"
             )
-            refused = self._sessions.refused
-            self._story.check("no session was refused", not refused, "; ".join(refused[:3]))
-            wait_until(
-                lambda: (all(exists(self._third, self._key(each)) for _, each in self._versions), "not all shown"),
-                DRAIN_LIMIT_SECONDS,
-                "every version on R2",
-            )
-            artifacts = [prove(self._clients, self._third, version.folder, each) for version, each in self._versions]
             self._story.check(
                 "every model version is proven on AWS, on Google Cloud and on R2",
                 all(each.verified for each in artifacts),
-                f"{len(artifacts)} versions",
+                f"{len(artifacts)} versions read back everywhere",
             )
+            refused = self._sessions.refused
+            self._story.check("no session was refused", not refused, "; ".join(refused[:3]))
         return Seen(
             artifacts=artifacts,
             live=self._live,
@@ -381,9 +368,6 @@ class Run:
             marks=self._marks,
         )
 
-    def _key(self, artifact: Artifact) -> str:
-        return manifest_key(artifact.model, artifact.version)
-
     def _measure(self, site: Site) -> None:
         found = self._ground.figures(site)
         self._figures += [found] if found else []
@@ -395,8 +379,8 @@ class Run:
         self._marks.append((at, label))
 
 
-def _no_session() -> NoReturn:
-    raise AssertionError("the third copy on this machine takes no secret of Google's")
+def _key(artifact: Artifact) -> str:
+    return manifest_key(artifact.model, artifact.version)
 
 
 def fresh(folder: Path) -> Path:

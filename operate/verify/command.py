@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from functions.settings import Site
 from local.names import GroundKind
 from operate.access import of_stack
 from operate.errors import LifeboatError
-from operate.output import progress, write_json, write_table
+from operate.output import progress, say, write_json, write_table
 from operate.verify.parity import PARITY_COLUMNS, StoreParity, parity_rows
 from operate.verify.parts import PARTS, Subject
 from operate.verify.parts import run as run_parts
@@ -19,7 +18,14 @@ LOCAL_STACK = "local"
 
 
 def run(
-    names: Sequence[str], stack: str, environment: Mapping[str, str], kind: GroundKind, *, repair: bool, as_json: bool
+    names: Sequence[str],
+    stack: str,
+    environment: Mapping[str, str],
+    kind: GroundKind,
+    *,
+    repair: bool,
+    sample: int | None,
+    as_json: bool,
 ) -> int:
     """Verify a deployed stack and return the exit code: 1 where a store of both sides differs."""
     unknown = sorted(set(names) - set(PARTS))
@@ -28,12 +34,15 @@ def run(
     if kind is GroundKind.RECORD:
         raise LifeboatError("a ground that only records holds nothing to verify; unset LIFEBOAT_GROUND")
     with progress() as tell:
-        subject = Subject(of_stack(stack, environment), now_ms, stack == LOCAL_STACK, repair)
+        subject = Subject(of_stack(stack, environment), now_ms, stack == LOCAL_STACK, repair, sample)
         found = run_parts([name for name in PARTS if name in names or not names], subject, tell)
     if as_json:
         write_json(document(found))
     else:
         write_table(list(PARITY_COLUMNS), [row for parity in found for row in parity_rows(parity)])
+        for parity in found:
+            for text in parity.unsettled:
+                say(f"{parity.store}: {text}")
     return 0 if equal(found) else 1
 
 
@@ -43,13 +52,8 @@ def equal(found: Sequence[StoreParity]) -> bool:
 
 
 def document(found: Sequence[StoreParity]) -> dict[str, Any]:
-    """Return what `--json` writes: whether all is equal, and every store with its sides by site."""
-    stores = []
-    for parity in found:
-        fields = asdict(parity)
-        fields["sides"] = {Site(site).value: side for site, side in fields["sides"].items()}
-        stores.append(fields)
-    return {"equal": equal(found), "stores": stores}
+    """Return what `--json` writes: whether all is equal, and every store with its sides by name."""
+    return {"equal": equal(found), "stores": [asdict(parity) for parity in found]}
 
 
 def now_ms() -> int:

@@ -39,7 +39,7 @@ def verify_features(clients: Clients, clock_ms: Callable[[], int], tell: Progres
     tell("digests are compared")
     wait = lambda: time.sleep(SETTLE_SECONDS / 5)  # noqa: E731 - the rounds are the condition, this is their pace
     report = Reconciler(surveys, None, clock_ms, wait, PLAIN_WRITERS, repair=False).run()
-    sides = {site: _side(site, report, clients, clock_ms) for site in Site}
+    sides = {site.value: _side(site, report, clients, clock_ms) for site in Site}
     # What holds no envelope can't be compared, so it is a divergence too.
     equal = report.equal and not any(side.unreadable for side in sides.values())
     return StoreParity(

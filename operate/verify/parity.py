@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from functions.settings import Site
-
 # Names of rows that differ, in a result: enough to look into, never a whole table.
 NAMED = 100
 
@@ -28,11 +26,14 @@ class SideParity:
 
 @dataclass(frozen=True)
 class StoreParity:
-    """One store of both sites; `unsettled` names what differs, at most a hundred. `equal` is None if `skipped` says why."""
+    """One store of both sites. `sides` by site, and by place where there is a third copy.
+
+    `unsettled` names what differs, at most a hundred. `equal` is None if `skipped` says why.
+    """
 
     store: str
     equal: bool | None
-    sides: Mapping[Site, SideParity] = field(default_factory=dict)
+    sides: Mapping[str, SideParity] = field(default_factory=dict)
     differing: int = 0
     unsettled: Sequence[str] = ()
     seconds: float = 0.0
@@ -50,7 +51,7 @@ def parity_rows(parity: StoreParity) -> list[tuple[str, ...]]:
     return [
         (
             parity.store,
-            site.value,
+            str(place),
             f"{side.rows:,}",
             f"{side.tombstones:,}",
             side.digest[:16],
@@ -58,5 +59,5 @@ def parity_rows(parity: StoreParity) -> list[tuple[str, ...]]:
             "-" if side.parked is None else f"{side.parked:,}",
             verdict if not side.unreadable else f"[red]{side.unreadable} unreadable[/]",
         )
-        for site, side in parity.sides.items()
+        for place, side in parity.sides.items()
     ]

@@ -8,23 +8,28 @@ from dataclasses import dataclass
 
 from functions.stores.clients import Clients
 from local.ground import user_data
+from operate.access import places
 from operate.output import Progress
 from operate.verify.features import verify_features
+from operate.verify.models import parity_of
 from operate.verify.parity import StoreParity
 from operate.verify.users import Databases, verify_users
+from operate.verify_models import verify_models
 
 
 @dataclass(frozen=True)
 class Subject:
     """What is verified: a stack's stores, the time, and whether what differs is to be mended where the part can.
 
-    `on_this_machine`: the stack lives on the local ground, which lacks what the machine lacks.
+    `on_this_machine`: the stack lives on the local ground, which lacks what the machine lacks. `sample`: how many model versions
+    are read back whole, None for all of them; metadata of all is compared in any case.
     """
 
     clients: Clients
     clock_ms: Callable[[], int]
     on_this_machine: bool
     repair: bool = False
+    sample: int | None = None
 
 
 Part = Callable[[Subject, Progress], Sequence[StoreParity]]
@@ -33,6 +38,16 @@ Part = Callable[[Subject, Progress], Sequence[StoreParity]]
 def features(subject: Subject, tell: Progress) -> Sequence[StoreParity]:
     """Features and sessions: one table a side."""
     return [verify_features(subject.clients, subject.clock_ms, tell)]
+
+
+def models(subject: Subject, tell: Progress) -> Sequence[StoreParity]:
+    """Models: every version at both sites and in the third copy."""
+    found = subject.clients
+    at = places(found)
+    verified = verify_models(
+        at, found.trust, clock_ms=subject.clock_ms, tell=tell, sample=subject.sample, repair=subject.repair
+    )
+    return [parity_of(verified, at)]
 
 
 def users(subject: Subject, tell: Progress) -> Sequence[StoreParity]:
@@ -45,8 +60,9 @@ def users(subject: Subject, tell: Progress) -> Sequence[StoreParity]:
     return verify_users(databases, subject.clock_ms, tell, repair=subject.repair)
 
 
+FEATURES, MODELS, USERS = "features", "models", "users"
 # In the order in which they are told.
-PARTS: Mapping[str, Part] = {"features": features, "users": users}
+PARTS: Mapping[str, Part] = {FEATURES: features, MODELS: models, USERS: users}
 
 
 def run(names: Sequence[str], subject: Subject, tell: Progress) -> list[StoreParity]:

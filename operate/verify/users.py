@@ -96,7 +96,7 @@ def _parity(
     # A row beside its own tombstone has no versions to tell apart, so it is only counted.
     beside = table.differing - len(table.apart)
     sides = {
-        site: SideParity(
+        site.value: SideParity(
             rows=table.rows[place],
             tombstones=table.tombstones[place],
             digest=table.digests[place],

@@ -1,4 +1,4 @@
-"""`verify` of user data against both databases: equal, apart, on the way, and mended; the command's document and exit code."""
+"""`verify` of user data against both databases: equal, apart, on the way and mended; the command's document."""
 
 import random
 import threading
