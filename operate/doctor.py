@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from local import paths
+from local.ground import user_data
 from local.toolchain.bootstrap import Layout, is_ready
 from local.toolchain.pins import ADVICE, GO_MINIMUM, GO_TOOLS, JAVA_MINIMUM, PULUMI_MINIMUM, Tool
 from local.toolchain.places import go_folder, locate
@@ -42,8 +43,11 @@ _MINIMUMS = {Tool.PULUMI: PULUMI_MINIMUM, Tool.GO: GO_MINIMUM, Tool.JAVA: JAVA_M
 
 
 def examine() -> list[Finding]:
-    """Return a finding for Python, its environment and every tool; starts programs only to ask their version."""
-    return [_python(), _environment(), *(_tool(tool) for tool in Tool)]
+    """Return a finding for Python, its environment, every tool, and the part that not every machine can run.
+
+    Programs are started only to ask their version.
+    """
+    return [_python(), _environment(), *(_tool(tool) for tool in Tool), _user_data()]
 
 
 def is_complete(findings: list[Finding]) -> bool:
@@ -67,6 +71,12 @@ def _environment() -> Finding:
     return Finding(
         "environment", "Python packages", state, _package("lifeboat"), sys.prefix if ready else "", next_step
     )
+
+
+def _user_data() -> Finding:
+    reason = user_data.missing()
+    state = State.ABSENT if reason else State.FOUND
+    return Finding("user data", "Aurora and Spanner on this machine", state, "", "" if reason else "runs here", reason)
 
 
 def _tool(tool: Tool) -> Finding:

@@ -38,9 +38,13 @@ FEATURES, SESSIONS, USERS = "features", "sessions", "userdata"
 
 @dataclass
 class Loss:
-    """What was known at the instant AWS was gone, by kind of data, and what became of it."""
+    """What was known when AWS was gone, by kind of data, and what became of it.
+
+    The kill began at `at` and was in force at `gone`: programs wrote on until then.
+    """
 
     at: float
+    gone: float
     cuts: Mapping[str, Cut]
     messages: Sequence[Sent]
     rescued_before: int
@@ -55,7 +59,7 @@ class Loss:
     @property
     def rpo(self) -> dict[str, float]:
         """Return, by store, the seconds of acknowledged writes that the other site lacked."""
-        oldest = max((max(0.0, self.at - message.at) for message in self.messages), default=0.0)
+        oldest = max((max(0.0, self.gone - message.at) for message in self.messages), default=0.0)
         return {**{name: round(cut.rpo_seconds, 3) for name, cut in self.cuts.items()}, "bridge": round(oldest, 3)}
 
 

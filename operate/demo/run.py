@@ -211,9 +211,12 @@ class Run:
             rescued_before = int(self._ground.statistics().get("rescued", 0))
             at = time.monotonic()
             self._ground.client.fault(Cloud.AWS, FaultMode.KILL)
+            # Its programs wrote on until the kill was in force, so what was lost counts from here.
+            gone = time.monotonic()
             self._mark(at, "AWS killed")
-            cuts = {name: data.cut(Site.AWS, at) for name, data in self._live.items()}
-            loss = Loss(at, cuts, self._bridge.waiting(Site.AWS), rescued_before)
+            messages = self._bridge.waiting(Site.AWS)
+            cuts = {name: data.cut(Site.AWS, gone) for name, data in self._live.items()}
+            loss = Loss(at, gone, cuts, messages, rescued_before)
             for name, cut in cuts.items():
                 step.tell(
                     f"{name}: {len(cut.unreplicated)} of {len(cut.acknowledged)} acknowledged writes were not on Google"

@@ -8,6 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from local.ground import user_data
+
 ROOT = Path(__file__).resolve().parents[2]
 # The demo takes under two minutes on two quiet cores; a busy machine may need several times that.
 LIMIT_SECONDS = 600
@@ -31,10 +33,31 @@ def test_the_demo_fails_over_and_reports(tmp_path: Path) -> None:
     assert demo["passed"]
     assert all(demo["checks"].values())
     assert demo["engine"]["second_up_changes"] == 0
-    assert [artifact["verified"] for artifact in demo["artifacts"]] == [True, True]
-    assert demo["artifacts"][1]["parent"] == demo["artifacts"][0]["version"]
+    artifacts = demo["artifacts"]
+    assert [(each["kind"], each["origin"]) for each in artifacts] == [
+        ("full", "aws"),
+        ("fine-tune", "aws"),
+        ("adapter", "aws"),
+        ("fine-tune", "gcp"),
+    ]
+    assert all(each["verified"] and each["copies"] == dict.fromkeys(("aws", "gcp", "r2"), True) for each in artifacts)
+    assert [each["parent"] for each in artifacts] == [None, *[each["version"] for each in artifacts[:-1]]]
+    # An adapter crosses without the weights that it belongs to.
+    assert artifacts[2]["ratio"] < 0.02
     assert demo["features"]["divergent"] == 0
     assert demo["features"]["rows_compared"] > 0
+    assert demo["sessions"]["went_on"] == demo["sessions"]["open_at_loss"] > 0
+    assert demo["sessions"]["refused"] == 0
+    assert demo["bridge"]["received"] == demo["bridge"]["sent"] > 0
+    assert all(each["equal"] is not False for each in demo["parity"])
+    stores = {"features", "sessions", "bridge"}
+    if not user_data.missing():
+        stores.add("userdata")
+        assert demo["userdata"]["written"] > 0
+        assert demo["userdata"]["divergent"] == 0
+    else:
+        assert any(each["skipped"] for each in demo["parity"])
+    assert set(demo["failover"]["rpo"]) == stores
     assert demo["failover"]["lost_writes"] == 0
     failed = demo["failover"]["requests"]
     assert sum(each["count"] for each in failed["explained"]) == failed["failed"]
