@@ -75,11 +75,11 @@ def outdated(
     versions = sorted(known, key=lambda each: (each.created_ms, each.version))
     newest = [each.version for each in versions[-rule.keep_versions :]]
     young = [each.version for each in versions if now_ms - each.created_ms < rule.keep_days * DAY_MS]
-    stays = needed(versions, [*pointed, *pending, *newest, *young])
-    there = set(proven_there)
-    return [
-        each.version for each in versions if each.origin is site and each.version not in stays and each.version in there
-    ]
+    # Whatever is not ours to retire, or not proven there, stays for now and needs its ancestors as well.
+    mine = {each.version for each in versions if each.origin is site} & set(proven_there)
+    others = [each.version for each in versions if each.version not in mine]
+    stays = needed(versions, [*pointed, *pending, *newest, *young, *others])
+    return [each.version for each in versions if each.version not in stays]
 
 
 def retire(

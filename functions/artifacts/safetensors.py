@@ -16,6 +16,10 @@ SUFFIX = ".safetensors"
 MOST_HEADER_BYTES = 100_000_000
 MOST_TENSORS = 100_000
 MOST_DIMENSIONS = 32
+# Commas of a header with that many tensors of eight dimensions, and room for metadata.
+MOST_VALUES = 16 * MOST_TENSORS
+# Names of tensors in any script may take this much; a header that large has tens of thousands of them.
+MOST_WIDE_BYTES = 8 << 20
 
 # Bits, since some dtypes take less than a byte. A dtype not listed is carried as bytes, its size unchecked.
 BITS = {
@@ -60,8 +64,10 @@ def tensors(read: Callable[[int, int], bytes], size: int, what: str) -> list[Ten
     length = int.from_bytes(read(0, 8), "little")
     if length > min(MOST_HEADER_BYTES, size - 8):
         raise SafetensorsError(f"{what}: header claims {length} bytes, {min(MOST_HEADER_BYTES, size - 8)} are possible")
+    text = read(8, length)
+    _demand_modest(text, what)
     try:
-        header = json.loads(read(8, length))
+        header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SafetensorsError(f"{what}: header is no JSON") from error
     if not isinstance(header, dict) or len(header) > MOST_TENSORS:
@@ -77,6 +83,21 @@ def tensors(read: Callable[[int, int], bytes], size: int, what: str) -> list[Ten
     if position != size:
         raise SafetensorsError(f"{what}: tensors end at byte {position}, the file has {size}")
     return found
+
+
+def _demand_modest(text: bytes, what: str) -> None:
+    """Refuse a header that would take many times its size as objects, before anything is made of it.
+
+    Every value costs an object, however short it is written, and one character beyond Latin-1 makes the whole text two or four
+    times as wide in memory.
+    """
+    brackets = text.count(b"{") + text.count(b"[")
+    if brackets > 3 * MOST_TENSORS + MOST_DIMENSIONS or text.count(b",") > MOST_VALUES:
+        raise SafetensorsError(
+            f"{what}: header has {brackets} objects and lists, more than {MOST_TENSORS} tensors need"
+        )
+    if len(text) > MOST_WIDE_BYTES and not text.isascii():
+        raise SafetensorsError(f"{what}: header of {len(text)} bytes is not all ASCII; use plain names for tensors")
 
 
 def _span(name: str, entry: Any, start: int, what: str) -> TensorSpan:
