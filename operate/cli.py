@@ -173,19 +173,19 @@ def publish(
 def verify(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[features|models|users]...", help="What to verify; all of it without a name."),
+        typer.Argument(metavar="[models|features|users]...", help="What to verify; all of it without a name."),
     ] = None,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Mend models from a good copy, and user data first: the newer row wins."),
+        typer.Option("--repair", help="Mend first: models from a good copy, user data to the newer row."),
     ] = False,
     sample: Annotated[
-        int | None, typer.Option(min=0, help="Read back so many model versions; all of them without it.")
+        int | None, typer.Option(min=0, help="Read back so many versions of models, by turns; all without it.")
     ] = None,
     stack: StackName = GROUND_NAME,
     as_json: Json = False,
 ) -> None:
-    """Compare both sites store by store: rows, digests, lag, parked. Exit code 1 on divergence."""
+    """Compare all copies store by store: versions and rows, digests, lag, parked. Exit code 1 on divergence."""
     from operate.verify.command import run
 
     kind = _environment_kind()

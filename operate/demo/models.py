@@ -15,7 +15,7 @@ from functions.stores.clients import Clients
 from functions.stores.protocols import ObjectStore
 from operate.demo.sites import wait_until
 from operate.report.result import Artifact
-from operate.verify_models import ModelsVerified
+from operate.verify.models import ModelsVerified
 from service import model, train
 from service.interactions import Market
 

@@ -38,10 +38,9 @@ from operate.output import progress, say
 from operate.report.result import Artifact, Demo, ServiceFigures, Timeline
 from operate.report.write import write
 from operate.stacks import Outcome, Stack
-from operate.verify.models import parity_of
+from operate.verify.models import parity, verify_models
 from operate.verify.parts import FEATURES, USERS, Subject
 from operate.verify.parts import run as verify_parts
-from operate.verify_models import verify_models
 from operate.workspace import make_project
 from service.train import TrainingPlan
 
@@ -345,7 +344,7 @@ class Run:
             models = verify_models(at, self._clients.trust, clock_ms=now_ms, tell=step.working)
             artifacts = [proven(each, models, at) for each in self._artifacts]
             subject = Subject(self._clients, now_ms, on_this_machine=True)
-            parities = [*verify_parts([FEATURES, USERS], subject, step.working), parity_of(models, at)]
+            parities = [*verify_parts([FEATURES, USERS], subject, step.working), parity(models)]
             for each in parities:
                 rows = ", ".join(f"{side.rows:,} on {place}" for place, side in each.sides.items())
                 step.tell(f"{each.store}: {rows or each.skipped}")

@@ -41,8 +41,10 @@ def run(
     else:
         write_table(list(PARITY_COLUMNS), [row for parity in found for row in parity_rows(parity)])
         for parity in found:
-            for text in parity.unsettled:
-                say(f"{parity.store}: {text}")
+            for line in parity.repaired:
+                say(f"{parity.store}: repaired {line}")
+            for line in parity.unsettled:
+                say(f"{parity.store}: differs: {line}")
     return 0 if equal(found) else 1
 
 
@@ -52,8 +54,13 @@ def equal(found: Sequence[StoreParity]) -> bool:
 
 
 def document(found: Sequence[StoreParity]) -> dict[str, Any]:
-    """Return what `--json` writes: whether all is equal, and every store with its sides by name."""
-    return {"equal": equal(found), "stores": [asdict(parity) for parity in found]}
+    """Return what `--json` writes: whether all is equal, and every store with its sides by site."""
+    stores = []
+    for parity in found:
+        fields = asdict(parity)
+        fields["sides"] = {str(site): side for site, side in fields["sides"].items()}
+        stores.append(fields)
+    return {"equal": equal(found), "stores": stores}
 
 
 def now_ms() -> int:

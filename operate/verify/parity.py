@@ -26,9 +26,9 @@ class SideParity:
 
 @dataclass(frozen=True)
 class StoreParity:
-    """One store of both sites. `sides` by site, and by place where there is a third copy.
+    """One store, its sides by name: both sites, and for models the third copy.
 
-    `unsettled` names what differs, at most a hundred. `equal` is None if `skipped` says why.
+    `unsettled` names what differs, `repaired` what no longer does, at most a hundred each. `equal` is None if `skipped` says why.
     """
 
     store: str
@@ -38,6 +38,7 @@ class StoreParity:
     unsettled: Sequence[str] = ()
     seconds: float = 0.0
     skipped: str = ""
+    repaired: Sequence[str] = ()
 
 
 PARITY_COLUMNS = ("store", "site", "rows", "tombstones", "digest", "lag", "parked", "verdict")
@@ -51,7 +52,7 @@ def parity_rows(parity: StoreParity) -> list[tuple[str, ...]]:
     return [
         (
             parity.store,
-            str(place),
+            str(site),
             f"{side.rows:,}",
             f"{side.tombstones:,}",
             side.digest[:16],
@@ -59,5 +60,5 @@ def parity_rows(parity: StoreParity) -> list[tuple[str, ...]]:
             "-" if side.parked is None else f"{side.parked:,}",
             verdict if not side.unreadable else f"[red]{side.unreadable} unreadable[/]",
         )
-        for place, side in parity.sides.items()
+        for site, side in parity.sides.items()
     ]

@@ -11,10 +11,9 @@ from local.ground import user_data
 from operate.access import places
 from operate.output import Progress
 from operate.verify.features import verify_features
-from operate.verify.models import parity_of
+from operate.verify.models import parity, verify_models
 from operate.verify.parity import StoreParity
 from operate.verify.users import Databases, verify_users
-from operate.verify_models import verify_models
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Subject:
     clock_ms: Callable[[], int]
     on_this_machine: bool
     repair: bool = False
+    # Versions of models that are read back whole, all of them if it is None.
     sample: int | None = None
 
 
@@ -47,7 +47,7 @@ def models(subject: Subject, tell: Progress) -> Sequence[StoreParity]:
     verified = verify_models(
         at, found.trust, clock_ms=subject.clock_ms, tell=tell, sample=subject.sample, repair=subject.repair
     )
-    return [parity_of(verified, at)]
+    return [parity(verified)]
 
 
 def users(subject: Subject, tell: Progress) -> Sequence[StoreParity]:

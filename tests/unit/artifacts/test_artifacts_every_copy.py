@@ -21,7 +21,7 @@ from functions.artifacts.third import ThirdCopier
 from functions.settings import Site
 from functions.stores.errors import StoreUnavailableError
 from functions.stores.protocols import ObjectInfo
-from operate.verify_models import ON_ITS_WAY_MS, ModelsVerified, verify_models
+from operate.verify.models import ON_ITS_WAY_MS, ModelsVerified, verify_models
 
 LATER_MS = NOW_MS + ON_ITS_WAY_MS + 1
 
