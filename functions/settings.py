@@ -33,6 +33,7 @@ SIGNING_KEYS = "LIFEBOAT_SIGNING_KEYS"
 SIGNING_KEY = "LIFEBOAT_SIGNING_KEY"
 GOLDEN_URL = "LIFEBOAT_GOLDEN_URL"
 HOSTNAME = "LIFEBOAT_HOSTNAME"
+PROBE_PROXY = "LIFEBOAT_PROBE_PROXY"
 RETENTION = "LIFEBOAT_RETENTION"
 USER_DATABASES = "LIFEBOAT_USER_DATABASES"
 BRIDGE_TOPIC = "LIFEBOAT_BRIDGE_TOPIC"
@@ -75,6 +76,8 @@ AWS_ROLE_AUDIENCE = "lifeboat-aws"
 
 _TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
 _PEM = "-----BEGIN PUBLIC KEY-----"
+_ANY = re.compile(r"\S+")
+_URL = re.compile(r"https?://\S+")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+")
 
 
@@ -187,8 +190,9 @@ class Settings:
     third_bucket: ThirdBucket | None = None
     signing_keys: Mapping[Site, tuple[str, ...]] = field(default_factory=dict)
     signing_key: Mapping[Site, str] = field(default_factory=dict)
-    golden_url: str = ""
+    golden_urls: Mapping[Site, str] = field(default_factory=dict)
     hostname: str = ""
+    probe_proxy: str = ""
     retention: Retention | None = None
     dead_topic: str = ""
     chunk_bytes: int = DEFAULT_CHUNK_BYTES
@@ -231,9 +235,10 @@ def read(environment: Mapping[str, str], required: Iterable[str] = ()) -> Settin
         artifact_queues=reader.queues(),
         third_bucket=reader.third_bucket(),
         signing_keys=reader.signing_keys(),
-        signing_key=reader.signing_key(),
-        golden_url=reader.url(GOLDEN_URL),
+        signing_key=reader.by_site(SIGNING_KEY, "the name of a key", _ANY),
+        golden_urls=reader.by_site(GOLDEN_URL, "an http or https URL", _URL),
         hostname=environment.get(HOSTNAME, ""),
+        probe_proxy=reader.url(PROBE_PROXY),
         retention=reader.retention(),
         dead_topic=reader.topic(DEAD_TOPIC),
         chunk_bytes=reader.whole_number(CHUNK_BYTES, DEFAULT_CHUNK_BYTES, CHUNK_BYTES_RANGE),
@@ -340,15 +345,13 @@ class _Reader:
                 )
         return MappingProxyType(found)
 
-    def signing_key(self) -> Mapping[Site, str]:
+    def by_site(self, variable: str, allowed: str, form: re.Pattern[str]) -> Mapping[Site, str]:
         found: dict[Site, str] = {}
-        for name, key in self.json_map(SIGNING_KEY).items():
-            if name in set(Site) and isinstance(key, str) and key:
-                found[Site(name)] = key
+        for name, value in self.json_map(variable).items():
+            if name in set(Site) and isinstance(value, str) and form.fullmatch(value):
+                found[Site(name)] = value
             else:
-                self.problems.append(
-                    f"{SIGNING_KEY} has {name!r}: {key!r}, allowed: the name of a key for {', '.join(Site)}"
-                )
+                self.problems.append(f"{variable} has {name!r}: {value!r}, allowed: {allowed} for {', '.join(Site)}")
         return MappingProxyType(found)
 
     def retention(self) -> Retention | None:

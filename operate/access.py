@@ -8,6 +8,9 @@ from typing import Any
 from functions.settings import (
     ARTIFACT_BUCKETS,
     FEATURE_TABLES,
+    GOLDEN_URL,
+    HOSTNAME,
+    PROBE_PROXY,
     R2_ACCOUNT,
     R2_BUCKET,
     R2_KEY,
@@ -64,6 +67,9 @@ def clients(outputs: Mapping[str, Any], environment: Mapping[str, str]) -> Clien
             FEATURE_TABLES: json.dumps({site: sites[site]["featureTable"] for site in Site}),
             SIGNING_KEY: json.dumps(outputs["signing"]["keys"]),
             SIGNING_KEYS: outputs["signing"]["public"],
+            GOLDEN_URL: json.dumps({site: f"{sites[site]['url']}/golden" for site in Site}),
+            HOSTNAME: str(outputs["publicUrl"]).partition("://")[2],
+            PROBE_PROXY: environment.get(PROBE_PROXY, ""),
         }
     )
     return Clients(settings, environment)

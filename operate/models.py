@@ -165,7 +165,7 @@ class Catalogue:
         """Point an alias at a version of a site; its copy to the other side starts by itself. Errors of `alias.move`."""
         version = self.resolve(model, name)
         store = self._places[site]
-        Recorder(store, site, self._clients.authority(site), now_ms).judge(model, version)
+        Recorder(store, site, self._clients.authority(site), now_ms, self._clients.golden(site)).judge(model, version)
         return aliases.move(store, model, alias, version, epoch=epoch, site=site, clock_ms=now_ms)
 
     def retire(self, model: str, name: str, reason: str) -> Tombstone:

@@ -46,6 +46,7 @@ def publish_folder(clients: Clients, request: Request, tell: Callable[[str], Non
         alias=request.alias,
         lineage=lineage,
         epoch=request.epoch,
+        golden=clients.golden(at),
         clock_ms=lambda: time.time_ns() // 1_000_000,
         progress=lambda done, total: tell(f"{what}; {done / 1e6:,.1f} of {total / 1e6:,.1f} MB"),
     )

@@ -13,5 +13,9 @@ class ModelNotPublishedError(ServiceError):
     """The alias names no version in this site's bucket yet."""
 
 
+class BusyError(ServiceError):
+    """The host does what was asked for, for somebody else; ask again."""
+
+
 class RequestInvalidError(ServiceError):
     """A request that cannot be answered as it stands."""

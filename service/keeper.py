@@ -42,7 +42,7 @@ class ModelKeeper:
     """Serves the aliased model; `served` is None until the first one is proven."""
 
     def __init__(self, source: ModelSource) -> None:
-        self._source = source
+        self.source = source
         self._stop = threading.Event()
         self._refused: str | None = None
         self.served: Served | None = None
@@ -59,14 +59,14 @@ class ModelKeeper:
     def turn(self) -> None:
         """Look once, and load a version that is not served yet; what stands in the way is kept in `reason`."""
         try:
-            wanted = self._source.current()
+            wanted = self.source.current()
             if self.served is not None and self.served.version == wanted:
                 self.reason = ""
                 return
             if wanted == self._refused:
                 return
             began = perf_counter()
-            recommender = model.parse(self._source.fetch(wanted))
+            recommender = model.parse(self.source.fetch(wanted))
             self.served = Served(wanted, recommender, perf_counter() - began)
             self.reason = ""
             LOGGER.info("serving %s, loaded in %.2f s", wanted, self.served.load_seconds)

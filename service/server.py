@@ -27,6 +27,8 @@ from functions.features.client import FeatureStore
 from functions.features.envelope import Vector
 from functions.settings import ARTIFACT_BUCKETS, FEATURE_TABLES, read
 from functions.stores.clients import Clients
+from service.errors import BusyError, ModelNotPublishedError
+from service.golden import GoldenRequest, Prover
 from service.heartbeat import Heartbeat
 from service.keeper import ModelKeeper, Served
 from service.model import Matrix, Recommendation
@@ -79,6 +81,7 @@ class Host:
     def attach(self, keeper: ModelKeeper, features: FeatureStore, heartbeat: Heartbeat) -> None:
         """Give the host its parts; apart from the constructor so that tests can give others."""
         self.keeper, self.features, self.heartbeat = keeper, features, heartbeat
+        self.prover = Prover(keeper.source)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -136,6 +139,22 @@ class Host:
         self.figures.inference_ms.add(seconds * 1000)
         self.figures.inference.observe(seconds)
         return ranked
+
+    async def golden(self, request: Request) -> Response:
+        """Answer POST /golden: whether this host could serve a version; any status but 200 is no verdict."""
+        try:
+            asked = GoldenRequest.model_validate_json(await _body(request))
+        except (ValidationError, _BodyTooLargeError):
+            return _problem(422, "the body is not {model, version, site}")
+        if (asked.model, asked.site) != (self.model_name, self.site):
+            return _problem(404, f"this host serves model {self.model_name} on {self.site}")
+        try:
+            verdict = await run_in_threadpool(self.prover.prove, asked.version)
+        except ModelNotPublishedError as error:
+            return _problem(404, str(error))
+        except (BusyError, FunctionError) as error:
+            return _problem(503, str(error), {"Retry-After": "60"})
+        return JSONResponse({"passed": verdict.passed, "detail": verdict.detail})
 
     async def health(self, _: Request) -> Response:
         """Answer GET /health: the process lives."""
@@ -215,6 +234,7 @@ def application(host: Host) -> Starlette:
     return Starlette(
         routes=[
             Route("/recommend", host.recommend, methods=["POST"]),
+            Route("/golden", host.golden, methods=["POST"]),
             Route("/health", host.health),
             Route("/ready", host.ready),
             Route("/version", host.version),

@@ -11,7 +11,6 @@ from functions import telemetry
 from functions.artifacts.announce import Announcer
 from functions.artifacts.audit import Audited, Auditor
 from functions.artifacts.encode import Encoder
-from functions.artifacts.golden import Golden, ask
 from functions.artifacts.inbox import Inbox
 from functions.artifacts.plan import ThirdJob, decode_sending_job
 from functions.artifacts.rebuild import Rebuilder
@@ -151,13 +150,8 @@ def inbox(found: Settings, clients: Clients, clock_ms: Callable[[], int]) -> Inb
     store = PatientObjects(clients.objects(found.site))
     return Inbox(
         store,
-        Recorder(store, found.site, clients.authority(found.site), clock_ms, golden(found)),
+        Recorder(store, found.site, clients.authority(found.site), clock_ms, clients.golden(found.site)),
     )
-
-
-def golden(found: Settings) -> Golden | None:
-    """Return the hook that asks this site's service, None where there is none to ask."""
-    return ask(found.golden_url, found.hostname, found.site) if found.golden_url else None
 
 
 def audit(found: Settings, clients: Clients, clock_ms: Callable[[], int], ending: Callable[[], bool]) -> Audited:

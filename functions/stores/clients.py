@@ -24,6 +24,7 @@ from functions.stores.protocols import AdoptingRowStore, FeatureTable, MessageQu
 if TYPE_CHECKING:
     import requests
 
+    from functions.artifacts.golden import Golden
     from functions.artifacts.sign import Authority, Signer, Trust
     from functions.bridge.carriers import BridgeQueue, BridgeTopic
     from functions.features.feast.layout import FeastView
@@ -88,6 +89,13 @@ class Clients:
         from functions.artifacts.sign import Trust
 
         return Trust.of(self._settings.signing_keys)
+
+    def golden(self, site: Site) -> "Golden | None":
+        """Return what asks a site's service whether it can serve a version, None where the settings name no service."""
+        from functions.artifacts.golden import ask
+
+        url = self._settings.golden_urls.get(site)
+        return ask(url, self._settings.hostname, site, self._settings.probe_proxy) if url else None
 
     def authority(self, site: Site) -> "Authority":
         """Return what makes statements for a site: the signing key that the settings name, and both sites' public ones."""

@@ -6,6 +6,7 @@ about first, and the XML multipart upload behind its transfer manager takes no c
 https://cloud.google.com/storage/docs/json_api/v1/objects
 """
 
+import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from google.auth.exceptions import GoogleAuthError
 
 from functions.settings import MEBIBYTE
 from functions.stores.checksums import check_crc32c, crc32c, decode_crc, encode_crc32c
+from functions.stores.checksums import crc32c as checksum
 from functions.stores.errors import (
     AccessDeniedError,
     ConflictError,
@@ -139,14 +141,17 @@ class GcsObjects:
             pass
         else:
             raise PreconditionFailedError(f"gs://{self._bucket}/{key} is there already")
-        folder = f"parts/upload-{uuid.uuid4().hex}"
+        # Named after what is uploaded, so that an upload that broke off is found and gone on with.
+        folder = f"parts/upload-{hashlib.sha256(f'{key} {size} {crc32c}'.encode()).hexdigest()}"
+        landed = {info.key: (info.size, info.crc32c) for info in self.list(f"{folder}/")}
 
         def send(index: int) -> str:
             with path.open("rb") as file:
                 file.seek(index * PART_BYTES)
                 data = file.read(PART_BYTES)
             name = f"{folder}/{index:06d}"
-            self.put(name, data, absent=True)
+            if landed.get(name) != (len(data), checksum(data)):
+                self.put(name, data)
             progress(len(data))
             return name
 

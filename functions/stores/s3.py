@@ -1,6 +1,7 @@
 """S3 as an object store, and R2 in the same form."""
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,14 @@ from botocore.exceptions import (
 )
 
 from functions.settings import MEBIBYTE
-from functions.stores.checksums import check_crc32c, crc32c, decode_crc, encode_crc32c
+from functions.stores.checksums import (
+    check_crc32c,
+    crc32c,
+    crc64nvme,
+    decode_crc,
+    encode_crc32c,
+    encode_crc64nvme,
+)
 from functions.stores.errors import (
     AccessDeniedError,
     ConflictError,
@@ -130,16 +138,22 @@ class S3Objects:
             progress(size)
             return info
         part_bytes = max(PART_BYTES, -(-size // MOST_PARTS))
+        begun, landed = self._begun(key)
 
         def send(upload: str, number: int) -> dict[str, object]:
             with path.open("rb") as file:
                 file.seek((number - 1) * part_bytes)
                 data = file.read(part_bytes)
-            part = self._upload_part(key, upload, number, data)
+            # Parts are compared by content; that the whole is right the store checks when they are joined.
+            if landed.get(number) == (len(data), f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'):
+                name = f"Checksum{self._checksum}"
+                part: dict[str, object] = {"PartNumber": number, "ETag": landed[number][1], name: self._sum(data)}
+            else:
+                part = self._upload_part(key, upload, number, data)
             progress(len(data))
             return part
 
-        return self._multipart(key, size, crc32c, -(-size // part_bytes), send, absent=True)
+        return self._multipart(key, size, crc32c, -(-size // part_bytes), send, absent=True, begun=begun, keep=True)
 
     def assemble(self, key: str, parts: Sequence[str], crc32c: int) -> ObjectInfo:
         sizes = [self.head(part).size for part in parts]
@@ -184,8 +198,26 @@ class S3Objects:
         with self._errors(key):
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
+    def _begun(self, key: str) -> tuple[str | None, dict[int, tuple[int, str]]]:
+        """Return an upload of this key that broke off, its parts as (size, ETag); (None, {}) if there is none to go on with."""
+        where = {"Bucket": self._bucket}
+        try:
+            found = self._client.list_multipart_uploads(**where, Prefix=key).get("Uploads", ())
+            begun = [each["UploadId"] for each in found if each["Key"] == key]
+            if not begun:
+                return None, {}
+            pages = self._client.get_paginator("list_parts").paginate(**where, Key=key, UploadId=begun[-1])
+            parts = [part for page in pages for part in page.get("Parts", ())]
+        except (ClientError, BotoCoreError):
+            # Looking for one may not be allowed, or somebody else has just finished it: a new one is always possible.
+            return None, {}
+        return begun[-1], {part["PartNumber"]: (part["Size"], part["ETag"]) for part in parts}
+
+    def _sum(self, data: bytes) -> str:
+        return encode_crc32c(crc32c(data))
+
     def _upload_part(self, key: str, upload: str, number: int, data: bytes) -> dict[str, object]:
-        name, value = f"Checksum{self._checksum}", encode_crc32c(crc32c(data))
+        name, value = f"Checksum{self._checksum}", self._sum(data)
         answer = self._client.upload_part(
             Bucket=self._bucket, Key=key, UploadId=upload, PartNumber=number, Body=data, **{name: value}
         )
@@ -207,13 +239,21 @@ class S3Objects:
         part: Callable[[str, int], dict[str, object]],
         *,
         absent: bool,
+        begun: str | None = None,
+        keep: bool = False,
     ) -> ObjectInfo:
-        """Run one multipart upload whose full-object checksum the store attests; aborted on any fault."""
+        """Run one multipart upload whose full-object checksum the store attests.
+
+        `begun` is one to go on with. A fault aborts the upload, but with `keep` only one that the store itself refused.
+        """
         where = {"Bucket": self._bucket, "Key": key}
         with self._errors(key):
-            upload = self._client.create_multipart_upload(
-                **where, ChecksumAlgorithm=self._checksum, ChecksumType="FULL_OBJECT", **self._served(key)
-            )["UploadId"]
+            upload = (
+                begun
+                or self._client.create_multipart_upload(
+                    **where, ChecksumAlgorithm=self._checksum, ChecksumType="FULL_OBJECT", **self._served(key)
+                )["UploadId"]
+            )
             try:
                 with ThreadPoolExecutor(WORKERS) as pool:
                     parts = list(pool.map(part, [upload] * count, range(1, count + 1)))
@@ -226,7 +266,9 @@ class S3Objects:
                     **self._whole(crc32c),
                     **({"IfNoneMatch": "*"} if absent else {}),
                 )
-            except BaseException:
+            except BaseException as error:
+                if keep and not _refused(error):
+                    raise
                 # The first fault is the one to report; what an abort can't remove the lifecycle rule does.
                 with contextlib.suppress(ClientError, BotoCoreError):
                     self._client.abort_multipart_upload(**where, UploadId=upload)
@@ -264,6 +306,13 @@ class S3Objects:
             raise kind(f"{where}: {code} {error.response.get('Error', {}).get('Message', '')}") from error
         except BotoCoreError as error:
             raise StoreUnavailableError(f"{where}: no usable answer ({error}); the event is tried again") from error
+
+
+def _refused(error: BaseException) -> bool:
+    """Return whether the store said that these parts will never do, so that trying again has to begin anew."""
+    if not isinstance(error, ClientError):
+        return False
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (400, 404, 412)
 
 
 class R2Objects(S3Objects):
@@ -311,6 +360,9 @@ class R2Objects(S3Objects):
                 **self._served(key),
             )
         return self.head(key)
+
+    def _sum(self, data: bytes) -> str:
+        return encode_crc64nvme(crc64nvme(data))
 
     def signed_url(self, key: str, seconds: int) -> str:
         """Return a URL by which anybody may read the object for so many seconds; nothing is asked of the store."""

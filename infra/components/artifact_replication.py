@@ -220,7 +220,10 @@ class ArtifactReplication(pulumi.ComponentResource):
         found: dict[str, pulumi.Input[str]] = {names_of.SIGNING_KEYS: args.keys.public}
         if DUTIES[step].signs:
             found[names_of.SIGNING_KEY] = pulumi.Output.json_dumps({site.value: args.keys.references[site]})
-            found |= {names_of.GOLDEN_URL: args.golden[site], names_of.HOSTNAME: args.hostname}
+            found |= {
+                names_of.GOLDEN_URL: pulumi.Output.json_dumps({site.value: args.golden[site]}),
+                names_of.HOSTNAME: args.hostname,
+            }
             if args.retention is not None:
                 found[names_of.RETENTION] = args.retention.model_dump_json()
         return found

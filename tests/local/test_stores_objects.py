@@ -1,5 +1,6 @@
 """The contract of an object store, against every implementation on real servers."""
 
+import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -155,6 +156,51 @@ def test_a_file_of_many_parts_goes_up_whole(
     path.write_bytes(b"small")
     assert store.upload("uploaded/small", path, crc32c(b"small"), landed.append).size == 5
     assert not list(store.list("parts/"))
+
+
+def test_an_upload_that_broke_off_goes_on_where_it_was(store: ObjectStore, tmp_path: Path) -> None:
+    data = random.Random(3).randbytes(90 << 20)
+    path = tmp_path / "large"
+    path.write_bytes(data)
+    key = "uploaded/broken"
+    landed: list[int] = []
+
+    def breaks(count: int) -> None:
+        landed.append(count)
+        if len(landed) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.upload(key, path, crc32c(data), breaks)
+    with pytest.raises(NotFoundError):
+        store.head(key)
+    sent = []
+    for verb in ("put", "_upload_part"):
+        original = getattr(store, verb, None)
+        if original is not None:
+            setattr(store, verb, lambda *given, call=original, **more: (sent.append(1), call(*given, **more))[1])
+    landed.clear()
+    info = store.upload(key, path, crc32c(data), landed.append)
+    assert info.size == len(data) == sum(landed)
+    assert len(sent) < len(landed), "parts that had landed were sent again"
+    assert store.get_range(key, 40 << 20, 1_000) == data[40 << 20 : (40 << 20) + 1_000]
+
+
+def test_what_landed_of_another_file_is_not_taken(store: ObjectStore, tmp_path: Path) -> None:
+    old, new = (random.Random(seed).randbytes(40 << 20) for seed in (4, 5))
+    path, key = tmp_path / "large", "uploaded/other"
+    path.write_bytes(old)
+
+    def breaks(count: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.upload(key, path, crc32c(old), breaks)
+    path.write_bytes(new)
+    store.upload(key, path, crc32c(new), lambda count: None)
+    assert b"".join(store.get_range(key, at, 1 << 20) for at in range(0, len(new), 1 << 20)) == new
+    for info in [*store.list("parts/")]:
+        store.delete(info.key)
 
 
 def test_more_parts_than_one_compose_takes(sites: Sites) -> None:

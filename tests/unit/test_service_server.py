@@ -254,3 +254,55 @@ def test_lag_is_the_worst_of_the_window_and_repeats_change_nothing(beats: list[t
     )
     assert once.state(NOW_MS + 10**7).lag_ms == expected
     assert once.state(NOW_MS + 10**7) == twice.state(NOW_MS + 10**7)
+
+
+VERSION = "3f" * 32
+
+
+def golden(parts: Parts, **changes: object) -> httpx.Response:
+    return parts.client.post("/golden", json={"model": "recommender", "version": VERSION, "site": "aws"} | changes)
+
+
+def test_a_version_on_trial_is_loaded_once_and_serves_nobody(parts: Parts, files: dict[str, bytes]) -> None:
+    parts.source.versions[VERSION] = files
+    for _ in range(2):
+        answer = golden(parts)
+        assert (answer.status_code, answer.json()["passed"]) == (200, True)
+    assert parts.source.fetched == [VERSION]
+    assert parts.keeper.served is None
+
+
+def test_a_version_that_answers_otherwise_than_it_should_fails_with_the_reason(
+    parts: Parts, files: dict[str, bytes]
+) -> None:
+    wrong = json.loads(files[GOLDEN_FILE])
+    wrong["scores"][0] += 1
+    parts.source.versions[VERSION] = files | {GOLDEN_FILE: json.dumps(wrong).encode()}
+    answer = golden(parts).json()
+    assert answer["passed"] is False and "golden request differs" in answer["detail"]
+    del files_of(parts)["config.json"]
+    assert golden(parts).json() == answer, "a verdict on what never changes is kept"
+
+
+def files_of(parts: Parts) -> dict[str, bytes]:
+    return parts.source.versions[VERSION]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [({"model": "other"}, 404), ({"site": "gcp"}, 404), ({"version": "../x"}, 422), ({"more": 1}, 422)],
+)
+def test_a_golden_request_for_something_else_is_no_verdict(
+    parts: Parts, files: dict[str, bytes], changes: dict[str, object], status: int
+) -> None:
+    parts.source.versions[VERSION] = files
+    assert golden(parts, **changes).status_code == status
+    assert parts.source.fetched == []
+
+
+def test_a_store_that_is_away_is_no_verdict(parts: Parts, files: dict[str, bytes]) -> None:
+    def away(version: str) -> dict[str, bytes]:
+        raise StoreUnavailableError("no answer")
+
+    parts.source.fetch = away  # type: ignore[method-assign]
+    assert golden(parts).status_code == 503
