@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 models_app = typer.Typer(help="Models: their versions, where copies are, what aliases point to.", no_args_is_help=True)
 
+# Reasons hold addresses and answers; a line for people takes their beginning, JSON all of it.
+MOST_REASON = 160
+
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
 StackName = Annotated[str, typer.Option("--stack", "-s", help="local, dev or prod.")]
 Model = Annotated[str, typer.Argument(help="Name of the model.")]
@@ -114,7 +117,7 @@ def url(
         write_json(asdict(found))
         return
     for place, reason in found.passed_over.items():
-        say(f"{place} was passed over: {reason}")
+        say(f"{place} was passed over: {reason[:MOST_REASON]}")
     for address in found.urls.values():
         typer.echo(address)
 
@@ -183,7 +186,7 @@ def _row(each: "ListedVersion") -> tuple[str, ...]:
 
 def _tell_unreached(catalogue: "Catalogue") -> None:
     for place, reason in catalogue.unreached.items():
-        say(f"{place} does not answer, what is there is not shown: {reason}")
+        say(f"{place} does not answer, what is there is not shown: {reason[:MOST_REASON]}")
 
 
 def _when(ms: int) -> str:
