@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from operate.bench import artifact_commands
 from operate.errors import is_expected
 from operate.models_commands import models_app
 
@@ -32,6 +33,7 @@ local_app = typer.Typer(help="Both clouds on this machine, up to play with.", no
 app.add_typer(local_app, name="local")
 bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
+bench_app.command("artifacts")(artifact_commands.artifacts)
 
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}

