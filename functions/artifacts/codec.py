@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from functions.artifacts import kernel
-from functions.artifacts.codecs.blocks import Codec
+from functions.artifacts.codecs.blocks import Codec, are_equal
 from functions.artifacts.codecs.errors import CodecError
+from functions.artifacts.codecs.general import Bytes
 from functions.artifacts.codecs.ladder import SAMPLE_SHARE, decode_tensor, encode_tensor
 from functions.artifacts.codecs.layouts import LAYOUTS, Kind
 from functions.artifacts.errors import PackError
@@ -47,9 +48,9 @@ class Form:
         return cls(tensor.dtype, tuple(tensor.shape))
 
 
-def encode(data: bytes, base: bytes | None, form: Form) -> tuple[int, bytes]:
+def encode(data: Bytes, base: Bytes | None, form: Form) -> tuple[int, Bytes]:
     """Return the cheapest way to write the bytes down, and the bytes as written: never more than there are."""
-    if base is not None and base == data:
+    if base is not None and are_equal(base, data):
         return COPY, b""
     if not data:
         return RAW, data
@@ -71,7 +72,7 @@ def encode(data: bytes, base: bytes | None, form: Form) -> tuple[int, bytes]:
     return (LADDER if base is None else LADDER_ON_BASE), written
 
 
-def decode(codec: int, data: bytes, length: int, base: bytes | None, form: Form) -> bytes:
+def decode(codec: int, data: Bytes, length: int, base: Bytes | None, form: Form) -> Bytes:
     """Return exactly `length` bytes; PackError for anything else, without allocating more than `length`."""
     if codec == RAW:
         if len(data) != length:
@@ -84,7 +85,7 @@ def decode(codec: int, data: bytes, length: int, base: bytes | None, form: Form)
     if codec not in CODECS:
         raise PackError(f"codec {codec} is unknown to this release; upgrade it first")
     try:
-        return bytes(decode_tensor(data, base, form.dtype, length, executor=_workers()))
+        return decode_tensor(data, base, form.dtype, length, executor=_workers())
     except CodecError as error:
         raise PackError(f"piece is damaged: {error}") from error
 

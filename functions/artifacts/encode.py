@@ -14,6 +14,7 @@ from functions.artifacts import manifest as manifests
 from functions.artifacts import plan
 from functions.artifacts.bases import Bases, Match
 from functions.artifacts.codec import COPY, ON_A_BASE, Form, encode
+from functions.artifacts.codecs.general import Bytes
 from functions.artifacts.documents import JSON
 from functions.artifacts.errors import ManifestError, VerificationError
 from functions.artifacts.manifest import FileEntry, Manifest
@@ -133,27 +134,27 @@ class Encoder:
         if job.batch >= len(batch):
             raise ManifestError(f"{job.model} {job.version} has {len(batch)} batches, the job names {job.batch}")
         packed: list[PackedPiece] = []
-        payload: list[bytes] = []
+        payload: list[Bytes] = []
         saved = 0
         for part in batch[job.batch]:
             file = manifest.files[part.file]
             raw = memoryview(self.here.get_range(file_key(job.model, job.version, file.path), part.start, part.length))
             for piece in plan.pieces(file, part):
-                data = bytes(raw[piece.start - part.start : piece.end - part.start])
+                data = raw[piece.start - part.start : piece.end - part.start]
                 written, body = self._piece(job, file, piece, data, known.match(file, piece))
                 packed.append(written)
                 payload.append(body)
                 saved += piece.length if written.codec == COPY else 0
-        data = pack(job, packed, payload)
-        key = pack_key(blake3(data).hexdigest())
-        put_if_absent(self.there, key, data, "application/octet-stream")
+        whole = pack(job, packed, payload)
+        key = pack_key(blake3(whole).hexdigest())
+        put_if_absent(self.there, key, whole, "application/octet-stream")
         told = plan.RebuildJob(job.model, job.version, job.chunk_bytes, job.batch, key)
         self.rebuilds.publish([Message(plan.encode(told), {"model": job.model, "version": job.version})])
-        return Sent(key, sum(part.length for part in batch[job.batch]), saved, len(data))
+        return Sent(key, sum(part.length for part in batch[job.batch]), saved, len(whole))
 
     def _piece(
-        self, job: EncodeJob, file: FileEntry, piece: Piece, data: bytes, match: Match | None
-    ) -> tuple[PackedPiece, bytes]:
+        self, job: EncodeJob, file: FileEntry, piece: Piece, data: memoryview, match: Match | None
+    ) -> tuple[PackedPiece, Bytes]:
         digest = blake3(data).hexdigest()
         named = named_digest(file, piece)
         if named not in (None, digest):

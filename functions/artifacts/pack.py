@@ -22,6 +22,7 @@ from typing import Any
 import zstandard
 
 from functions.artifacts.codec import CODECS, ON_A_BASE
+from functions.artifacts.codecs.general import Bytes
 from functions.artifacts.errors import ManifestError, PackError
 from functions.artifacts.manifest import MOST_FILE_BYTES
 from functions.artifacts.paths import check_name, check_path, check_version
@@ -71,13 +72,13 @@ class Pack:
     offsets: tuple[int, ...]
     data: bytes
 
-    def payload(self, number: int) -> bytes:
+    def payload(self, number: int) -> memoryview:
         """Return a piece's bytes as its codec wrote them."""
         start = self.offsets[number]
-        return self.data[start : start + self.pieces[number].length]
+        return memoryview(self.data)[start : start + self.pieces[number].length]
 
 
-def pack(job: EncodeJob, packed: Sequence[PackedPiece], payload: Sequence[bytes]) -> bytes:
+def pack(job: EncodeJob, packed: Sequence[PackedPiece], payload: Sequence[Bytes]) -> bytes:
     """Return the pack of a batch."""
     used = sorted({piece.base.number for piece in packed if piece.base is not None})
     places = {number: place for place, number in enumerate(used)}

@@ -16,6 +16,7 @@ from functions.artifacts import manifest as manifests
 from functions.artifacts import plan, signature
 from functions.artifacts.alias import carry
 from functions.artifacts.codec import Form, decode
+from functions.artifacts.codecs.general import Bytes
 from functions.artifacts.digest import Digests, digest, object_blocks
 from functions.artifacts.documents import JSON, Receipt, Transfer, encode
 from functions.artifacts.encode import exists, named_digest, put_if_absent
@@ -147,7 +148,10 @@ class Rebuilder:
         data, _ = self.store.get(job.pack, MOST_PACK_BYTES)
         if pack_key(blake3(data).hexdigest()) != job.pack:
             raise PackError(f"{job.pack} of {job.model} {job.version} does not hold the bytes of its name")
-        found = unpack(data)
+        try:
+            found = unpack(data)
+        except PackError as error:
+            raise PackError(f"{job.pack} of {job.model} {job.version}: {error}") from error
         place = (found.model, found.version, found.chunk_bytes, found.batch)
         expected = [len(plan.pieces(manifest.files[part.file], part)) for part in batch]
         if place != (job.model, job.version, job.chunk_bytes, job.batch) or sum(expected) != len(found.pieces):
@@ -169,17 +173,18 @@ class Rebuilder:
         number = 0
         for part in batch:
             file = manifest.files[part.file]
-            raw: list[bytes] = []
+            raw: list[Bytes] = []
             for piece in plan.pieces(file, part):
                 raw.append(self._piece(job, file, piece, found, number))
                 number += 1
-            whole = raw[0] if len(raw) == 1 else b"".join(raw)
+            # Of one piece that is bytes already this is no copy.
+            whole = b"".join(raw)
             if plan.whole(manifest, part.file, job.chunk_bytes):
                 based = any(each.base for each in found.pieces[number - len(raw) : number])
                 self._check_whole(manifest, file, whole, based)
             yield part, whole
 
-    def _piece(self, job: RebuildJob, file: FileEntry, piece: plan.Piece, found: Pack, number: int) -> bytes:
+    def _piece(self, job: RebuildJob, file: FileEntry, piece: plan.Piece, found: Pack, number: int) -> Bytes:
         packed = found.pieces[number]
         base = None
         what = f"{job.model} {job.version} file {file.path!r}"
