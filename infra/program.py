@@ -304,6 +304,8 @@ class Builder:
             names_of.ARTIFACT_QUEUES: json.dumps(names.artifact_queues(), sort_keys=True),
             names_of.FEATURE_TABLES: json.dumps(names.feature_tables(), sort_keys=True),
         }
+        if settings.artifact_bytes_per_second:
+            common[names_of.BYTES_PER_SECOND] = str(settings.artifact_bytes_per_second)
         keys, third = settings.third_copy_keys, dict[Site, dict[str, str]]()
         for site in Site:
             third[site] = (

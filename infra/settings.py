@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
-from functions.settings import Site
+from functions.settings import BYTES_PER_SECOND_RANGE, Site
 
 
 class Mode(StrEnum):
@@ -237,6 +237,9 @@ class Settings(_Part):
         default=1, ge=1, le=20, description="1 to 20 keys of each site, the last one signs"
     )
     retention: Retention | None = None
+    artifact_bytes_per_second: int = Field(
+        default=0, ge=0, le=BYTES_PER_SECOND_RANGE[1], description="0, or 1000000 to 10000000000 bytes a second"
+    )
     user_data: bool = Field(default=False, description="true or false")
     bridge: bool = Field(default=False, description="true or false")
 
@@ -256,6 +259,11 @@ class Settings(_Part):
                     f"lifeboat:fleets {site}: standby {sizes.standby} is above active {sizes.active};"
                     f" allowed: a standby of 1 to {sizes.active}"
                 )
+        if 0 < self.artifact_bytes_per_second < BYTES_PER_SECOND_RANGE[0]:
+            found.append(
+                f"lifeboat:artifactBytesPerSecond {self.artifact_bytes_per_second} would make one chunk outlast its function;"
+                f" allowed: 0 for no limit, or {BYTES_PER_SECOND_RANGE[0]} or more"
+            )
         workers = self.sites.gcp.dataflow
         if workers.limit < workers.count:
             found.append(

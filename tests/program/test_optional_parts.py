@@ -121,3 +121,18 @@ def test_a_refused_type_stops_the_program_with_its_name(monkeypatch: pytest.Monk
     with pytest.raises(ConfigError) as refused:
         deploy("local", BOTH)
     assert "carts: column price: money" in str(refused.value) and "carts: column at: timestamp" in str(refused.value)
+
+
+def test_a_rate_for_model_files_reaches_every_function_that_sends() -> None:
+    limited = deploy("local", {"artifactBytesPerSecond": 5_000_000})
+    found = [
+        each.inputs["environment"]["variables"]
+        for each in limited.of("aws:lambda/function:Function")
+        if str(each.inputs["name"]).endswith("artifact-encode")
+    ]
+    found += [
+        each.inputs["serviceConfig"]["environmentVariables"]
+        for each in limited.of("gcp:cloudfunctionsv2/function:Function")
+        if str(each.inputs["name"]).endswith("artifact-encode")
+    ]
+    assert [each[function_settings.BYTES_PER_SECOND] for each in found] == ["5000000"] * 2

@@ -81,6 +81,11 @@ def test_conflicts_between_values_are_reported_together() -> None:
     assert "certificateArn is empty" in found[1] and "gcp.certificate is empty" in found[2]
 
 
+def test_a_rate_that_would_starve_a_function_is_refused() -> None:
+    (found,) = problems(artifactBytesPerSecond=999)
+    assert found.startswith("lifeboat:artifactBytesPerSecond 999 would make one chunk outlast its function")
+
+
 def test_every_key_of_the_project_file_is_read_and_described() -> None:
     import yaml
 
