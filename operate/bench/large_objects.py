@@ -64,7 +64,7 @@ class LargeModel:
             text = json.dumps(header).encode()
             head = len(text).to_bytes(8, "little") + text
             size = len(head) + ends[-1]
-            spans = tensors(lambda offset, length, head=head: head[offset : offset + length], size, self.path(number))
+            spans = tensors(_reader(head), size, self.path(number))
             found.append((head, spans, [(begin + place * STRIDE_ROWS) % RING_ROWS for place in range(len(spans))]))
             begin += len(spans) * STRIDE_ROWS
         return found
@@ -216,3 +216,7 @@ def _around(ring: memoryview, begin: int, length: int) -> Iterator[memoryview]:
         part = ring[begin : begin + length]
         yield part
         begin, length = begin + len(part), length - len(part)
+
+
+def _reader(data: bytes) -> Callable[[int, int], bytes]:
+    return lambda offset, length: data[offset : offset + length]
