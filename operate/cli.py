@@ -34,6 +34,8 @@ app.add_typer(local_app, name="local")
 bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 bench_app.command("artifacts")(artifact_commands.artifacts)
+bench_app.command("artifacts-large")(artifact_commands.large)
+bench_app.command("artifacts-lag")(artifact_commands.lag)
 
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}

@@ -87,3 +87,69 @@ def _show(found: "dict[str, ArtifactBench]") -> None:
         f"on {first.host.cpu}, {first.host.cores} cores, {first.host.memory}"
     )
     write_table(columns, rows, title=title)
+
+
+def large(
+    gib: Annotated[
+        list[float] | None, typer.Option(help="Size of a model in GiB; may be given several times.", min=0.125, max=64)
+    ] = None,
+    workers: Annotated[
+        list[int] | None, typer.Option(help="Processes at work; may be given several times.", min=1, max=64)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take a large model through planner, encoders and rebuilders: time by size and by workers, peak memory of a job."""
+    from local.toolchain import ensure
+    from operate.bench.large import GIBIBYTE, run
+    from operate.output import progress, write_json, write_table
+
+    with progress() as tell:
+        ensure(tell)
+        found = run([int(each * GIBIBYTE) for each in gib or (1.0, 4.0)], workers or (1, 2), tell)
+    if as_json:
+        write_json(found)
+    else:
+        rows = [
+            (
+                f"{point.bytes_raw / GIBIBYTE:.2f}",
+                str(point.workers),
+                f"{point.bytes_wire / point.bytes_raw:.4f}",
+                f"{step.jobs}",
+                f"{step.seconds:.1f}",
+                f"{step.core_seconds:.1f}",
+                f"{step.peak_mib}",
+            )
+            for point in found.points
+            for step in (point.encode, point.rebuild)
+        ]
+        titles = ["GiB", "workers", "wire / raw", "jobs", "s", "core s", "peak MiB of a job"]
+        write_table(titles, rows, title=f"encode, then rebuild, on {found.host.cpu}, {found.host.cores} cores")
+    raise typer.Exit(0 if all(point.identical for point in found.points) else 1)
+
+
+def lag(
+    versions: Annotated[int, typer.Option(min=1, max=1_000, help="Versions to publish one after the other.")] = 20,
+    site: Annotated[str, typer.Option(help="Site to publish at: aws or gcp.")] = "aws",
+    as_json: Json = False,
+) -> None:
+    """Measure how long after its publish a version is proven and served on the other side of the local stack."""
+    from functions.settings import Site
+    from local.toolchain import ensure
+    from operate.bench.artifact_lag import run
+    from operate.output import progress, write_json, write_table
+
+    if site not in set(Site):
+        raise typer.BadParameter(f"{site!r} is neither aws nor gcp.", param_hint="--site")
+    with progress() as tell:
+        ensure(tell)
+        found = run(versions, Site(site), tell)
+    if as_json:
+        write_json(found)
+        return
+    row = (
+        str(found.versions),
+        f"{found.bytes_raw / 1e6:,.1f}",
+        *(f"{s:.2f}" for s in (found.p50, found.p99, found.most)),
+    )
+    title = f"published at {site}, served on the other side; on {found.host.cpu}, {found.host.cores} cores"
+    write_table(["versions", "MB", "p50 s", "p99 s", "most s"], [row], title=title)

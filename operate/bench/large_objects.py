@@ -8,7 +8,7 @@ it is given either: bytes that are those of the model are remembered as such, af
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
@@ -64,7 +64,7 @@ class LargeModel:
             text = json.dumps(header).encode()
             head = len(text).to_bytes(8, "little") + text
             size = len(head) + ends[-1]
-            spans = tensors(_reader(head), size, self.path(number))
+            spans = tensors(partial(_slice, head), size, self.path(number))
             found.append((head, spans, [(begin + place * STRIDE_ROWS) % RING_ROWS for place in range(len(spans))]))
             begin += len(spans) * STRIDE_ROWS
         return found
@@ -188,6 +188,10 @@ class LargeObjects:
         return ObjectInfo(key, len(data), blake2b(data, digest_size=8).hexdigest(), crc32c_of(data), modified_ms=1)
 
 
+def _slice(data: bytes, offset: int, length: int) -> bytes:
+    return data[offset : offset + length]
+
+
 @cache
 def _rings() -> dict[str, memoryview]:
     source = np.random.default_rng(SEED)
@@ -216,7 +220,3 @@ def _around(ring: memoryview, begin: int, length: int) -> Iterator[memoryview]:
         part = ring[begin : begin + length]
         yield part
         begin, length = begin + len(part), length - len(part)
-
-
-def _reader(data: bytes) -> Callable[[int, int], bytes]:
-    return lambda offset, length: data[offset : offset + length]
