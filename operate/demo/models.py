@@ -20,7 +20,7 @@ from service import model, train
 from service.interactions import Market
 
 ALIAS = "prod"
-ARRIVAL_SECONDS = 60.0
+ARRIVAL_SECONDS = 150.0
 ADAPTER_RANK = 4
 # Of the first training's interactions; each later version sees so few that it differs little from its parent.
 ADAPTER_SHARE = 20

@@ -134,7 +134,8 @@ def until(condition: Callable[[], bool], limit_seconds: float, what: Callable[[]
         time.sleep(0.1)
 
 
-def run(ground: GroundClient, folder: Path, seed: int, operations: int) -> None:
+def run(ground: GroundClient, folder: Path, seed: int, operations: int) -> str:
+    """Run one seed to its end and return its counts."""
     chance = random.Random(seed)
     sites = make_user_data(ground)
     with streaming(sites, folder, SpannerFaults(duplicated=0.25, shuffled=True)) as stream:
@@ -176,21 +177,25 @@ def run(ground: GroundClient, folder: Path, seed: int, operations: int) -> None:
         assert each.rows[0] == each.rows[1] and each.digests[0] == each.digests[1]
     assert parked == 0
     assert writers.done["user"] and writers.done["no user"] and writers.done["unaware"] and worker.kills
-    sys.stdout.write(
+    return (
         f"seed {seed}: {operations} operations {dict(writers.done)}, {worker.kills} kills, {jobs} jobs lost, {cuts} cuts;"
         f" {', '.join(f'{each.table} {each.rows[0]} rows {each.tombstones[0]} tombstones' for each in tables)},"
-        f" equal digests, {parked} parked\n"
+        f" equal digests, {parked} parked"
     )
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.timeout(400)
-def test_both_sides_come_to_the_same_rows(ground: GroundClient, tmp_path: Path, seed: int) -> None:
-    run(ground, tmp_path, seed, OPERATIONS)
+def test_both_sides_come_to_the_same_rows(
+    ground: GroundClient, tmp_path: Path, seed: int, tell: Callable[[str], None]
+) -> None:
+    tell(run(ground, tmp_path, seed, OPERATIONS))
 
 
 @pytest.mark.chaos_full
 @pytest.mark.parametrize("seed", range(10, 15))
 @pytest.mark.timeout(3600)
-def test_both_sides_come_to_the_same_rows_at_length(ground: GroundClient, tmp_path: Path, seed: int) -> None:
-    run(ground, tmp_path, seed, OPERATIONS_FULL)
+def test_both_sides_come_to_the_same_rows_at_length(
+    ground: GroundClient, tmp_path: Path, seed: int, tell: Callable[[str], None]
+) -> None:
+    tell(run(ground, tmp_path, seed, OPERATIONS_FULL))

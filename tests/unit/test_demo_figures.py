@@ -1,14 +1,18 @@
 """The figures of the demo's report are counted from what was seen, and a run that went wrong shows it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from functions.settings import Site
 from operate.demo.loads import Cut
 from operate.demo.measure import engine_steps, lag_quantiles, requests_between
+from operate.demo.rungs import shares
 from operate.demo.traffic import Answered, by_second
 from operate.demo.writers import Acknowledged, missing, newest, read_all
 from operate.report.result import LagSample
@@ -110,3 +114,22 @@ def test_the_steps_of_an_update_add_up_to_it() -> None:
     steps = engine_steps(outcome)
     assert [round(step.seconds, 2) for step in steps] == [7.5, 1.5, 0.4, 1.1, 1.5]
     assert sum(step.seconds for step in steps) == pytest.approx(outcome.seconds)
+
+
+def test_each_byte_of_a_version_is_counted_under_one_rung(tmp_path: Path) -> None:
+    parent, child = tmp_path / "v1", tmp_path / "v2"
+    chance = np.random.default_rng(1)
+    weights = {name: chance.standard_normal((400, 64), dtype=np.float32) for name in ("a", "b")}
+    tuned = {**weights, "a": weights["a"] + np.float32(1e-4) * chance.standard_normal((400, 64), dtype=np.float32)}
+    for folder, tensors in ((parent, weights), (child, tuned)):
+        folder.mkdir()
+        save_file(tensors, folder / "model.safetensors")
+        (folder / "config.json").write_text('{"rows": 400}')
+    found = {each.codec: each for each in shares(child, parent)}
+    assert sum(each.bytes_raw for each in found.values()) == sum(path.stat().st_size for path in child.iterdir())
+    same = found["same bytes, not sent"]
+    assert same.bytes_raw >= weights["b"].nbytes and same.bytes_wire == 0
+    # Which rung it is depends on whether the compiled kernel is there.
+    (tuned,) = [each for each in found.values() if each.bytes_raw == weights["a"].nbytes]
+    assert 0 < tuned.bytes_wire < weights["a"].nbytes
+    assert "same bytes, not sent" not in {each.codec for each in shares(child, None)}
