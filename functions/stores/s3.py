@@ -38,6 +38,9 @@ from functions.stores.protocols import ObjectInfo
 # (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
 PART_BYTES = 16 * MEBIBYTE
 MOST_PARTS = 9_000
+# What one copy inside S3 takes, of an object or of a part
+# (https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html).
+MOST_COPY_BYTES = 5 << 30
 WORKERS = 4
 # https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Cache-Control (immutable)
 FOREVER = "public, max-age=31536000, immutable"
@@ -157,7 +160,7 @@ class S3Objects:
 
     def assemble(self, key: str, parts: Sequence[str], crc32c: int) -> ObjectInfo:
         sizes = [self.head(part).size for part in parts]
-        if len(parts) == 1:
+        if len(parts) == 1 and sizes[0] <= MOST_COPY_BYTES:
             # A single copy keeps an empty file possible, which no multipart upload can hold.
             with self._errors(key):
                 self._client.copy_object(
@@ -168,20 +171,28 @@ class S3Objects:
                 )
             return self.head(key)
 
+        pieces = [
+            (part, f"bytes={start}-{min(start + MOST_COPY_BYTES, size) - 1}")
+            for part, size in zip(parts, sizes, strict=True)
+            for start in range(0, size, MOST_COPY_BYTES)
+        ]
+
         def copy(upload: str, number: int) -> dict[str, object]:
+            source, extent = pieces[number - 1]
             answer = self._client.upload_part_copy(
                 Bucket=self._bucket,
                 Key=key,
                 UploadId=upload,
                 PartNumber=number,
-                CopySource={"Bucket": self._bucket, "Key": parts[number - 1]},
+                CopySource={"Bucket": self._bucket, "Key": source},
+                CopySourceRange=extent,
             )["CopyPartResult"]
             part: dict[str, object] = {"PartNumber": number, "ETag": answer["ETag"]}
             if checksum := answer.get(f"Checksum{self._checksum}"):
                 part[f"Checksum{self._checksum}"] = checksum
             return part
 
-        return self._multipart(key, sum(sizes), crc32c, len(parts), copy, absent=False)
+        return self._multipart(key, sum(sizes), crc32c, len(pieces), copy, absent=False)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         with self._errors(prefix):

@@ -100,6 +100,7 @@ def publish_and_follow(
             "training_data": [{"name": "seeded interactions of service.interactions"}],
             "metrics": {"ranking_quality": round(version.quality, 4)},
         },
+        golden=clients.golden(site),
         clock_ms=clock_ms,
     )
     far = clients.objects(site.peer)

@@ -10,6 +10,7 @@ import pytest
 from replication_sites import Sites, make_sites, r2_objects, sdk_variables, variables
 
 from functions.settings import Site
+from functions.stores import s3
 from functions.stores.checksums import crc32c
 from functions.stores.errors import (
     NotFoundError,
@@ -156,6 +157,17 @@ def test_a_file_of_many_parts_goes_up_whole(
     path.write_bytes(b"small")
     assert store.upload("uploaded/small", path, crc32c(b"small"), landed.append).size == 5
     assert not list(store.list("parts/"))
+
+
+def test_an_object_larger_than_one_copy_takes_is_copied_in_ranges(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "MOST_COPY_BYTES", 6 * MEBIBYTE)
+    store = sites.clients(Site.AWS).objects(Site.AWS)
+    data = random.Random(6).randbytes(14 * MEBIBYTE)
+    store.put("whole/source", data)
+    info = store.assemble("whole/ranges", ["whole/source"], crc32c(data))
+    assert (info.size, info.crc32c) == (len(data), crc32c(data))
 
 
 def test_an_upload_that_broke_off_goes_on_where_it_was(store: ObjectStore, tmp_path: Path) -> None:
