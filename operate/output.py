@@ -21,7 +21,7 @@ LOG_SECONDS = 15.0
 
 
 def write_json(data: object) -> None:
-    """Write one JSON document to standard output; dataclasses, enums and paths are understood."""
+    """Write one JSON document to standard output; dataclasses, pydantic models, enums and paths are understood."""
     sys.stdout.write(json.dumps(data, default=_plain, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -36,6 +36,9 @@ def _plain(value: object) -> object:
         return dict(value)
     if isinstance(value, (set, frozenset, tuple)):
         return list(value)
+    if callable(dump := getattr(value, "model_dump", None)):
+        # A pydantic model; importing its library for the test of type would slow every command's start.
+        return dump(mode="json")
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
