@@ -21,6 +21,11 @@ def lag_quantiles(samples: Sequence[LagSample]) -> Quantiles:
     return Quantiles(p50=round(float(p50), 1), p99=round(float(p99), 1))
 
 
+def arrived_before(samples: Sequence[LagSample], second: float) -> list[LagSample]:
+    """Return the ways that had ended by a second; what was still on its way at a loss is counted as exposed, not as slow."""
+    return [each for each in samples if each.second + each.lag_ms / 1000 < second]
+
+
 def requests_between(answers: Sequence[Answered], begin: float, end: float, rescued: int) -> Requests:
     """Count the requests sent between two instants; `rescued` comes from the front door, which alone knows of a retry."""
     sent = [answer for answer in answers if begin <= answer.sent_at < end]

@@ -78,8 +78,8 @@ class Seen:
     marks: Sequence[tuple[float, str]] = ()
 
     def steady(self, samples: Sequence[LagSample], loss: Loss) -> Quantiles:
-        """Return the quantiles of what was written while both sites were there, before the loss."""
-        return measure.lag_quantiles([each for each in samples if each.second < loss.at - self.began])
+        """Return the quantiles of what was written and had arrived while both sites were there."""
+        return measure.lag_quantiles(measure.arrived_before(samples, loss.at - self.began))
 
     def lags(self, name: str, loss: Loss) -> dict[str, Quantiles]:
         """Return the lags of a kind of data in both directions."""

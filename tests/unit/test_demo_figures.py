@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from functions.settings import Site
 from operate.demo.loads import Cut
-from operate.demo.measure import engine_steps, lag_quantiles, requests_between
+from operate.demo.measure import arrived_before, engine_steps, lag_quantiles, requests_between
 from operate.demo.rungs import shares
 from operate.demo.traffic import Answered, by_second
 from operate.demo.writers import Acknowledged, missing, newest, read_all
@@ -96,6 +96,11 @@ def test_lag_of_nothing_is_an_error_and_not_a_zero() -> None:
     with pytest.raises(ValueError, match="no feature row"):
         lag_quantiles([])
     assert lag_quantiles([LagSample(second=0, lag_ms=lag) for lag in (1, 2, 300)]).p50 == 2
+
+
+def test_what_waited_out_an_outage_is_no_lag() -> None:
+    samples = [LagSample(second=1.0, lag_ms=50), LagSample(second=9.9, lag_ms=40_000), LagSample(second=11, lag_ms=5)]
+    assert arrived_before(samples, 10.0) == samples[:1]
 
 
 def test_the_steps_of_an_update_add_up_to_it() -> None:
