@@ -348,6 +348,7 @@ class Run:
 
     def _compare(self) -> Seen:
         with self._story.step("Compare everything", "as ./lifeboat verify does: every store, at every place") as step:
+            answers = self._traffic.stop()
             self._bridge.stop()
             for data in self._live.values():
                 data.stop()
@@ -380,7 +381,7 @@ class Run:
             sessions=self._sessions,
             bridge=self._bridge,
             parities=parities,
-            answers=self._traffic.stop(),
+            answers=answers,
             began=self._traffic.began,
             figures=self._figures,
             marks=self._marks,
