@@ -26,7 +26,7 @@ REGION = "us-west-2"
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    with Live.running(tmp_path_factory.mktemp("optional")) as live:
+    with Live.running(tmp_path_factory.mktemp("optional"), whole=True) as live:
         live.up().expect(0)
         yield live
 
