@@ -32,6 +32,8 @@ class LambdaHost:
         self._pools: dict[str, FunctionPool] = {}
         self._counters: dict[str, FunctionCounters] = {}
         self._drains: set[asyncio.Task[None]] = set()
+        # A cloud that comes back starts all its functions, on a machine whose other cloud serves users at that moment.
+        self._turns = asyncio.Semaphore(1)
         self._reaper: asyncio.Task[None] | None = None
 
     async def ensure(self, settings: FunctionSettings, wait: bool = True) -> None:
@@ -57,7 +59,7 @@ class LambdaHost:
         if wait:
             await pool.warm()
         else:
-            pool.warm_soon()
+            pool.warm_soon(self._turns)
         self._pools[settings.name] = pool
         if old is not None:
             self._drain(old)

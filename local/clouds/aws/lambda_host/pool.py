@@ -52,6 +52,7 @@ class FunctionPool:
         self._all_done.set()
         self._closing = False
         self._starts: set[asyncio.Task[None]] = set()
+        self._warmings: set[asyncio.Task[None]] = set()
 
     @property
     def in_flight(self) -> int:
@@ -68,10 +69,11 @@ class FunctionPool:
         if self.limit and not self._processes:
             await self._start()
 
-    def warm_soon(self) -> None:
-        """Start the first process without waiting for it; events wait instead, and each tries again after a failure."""
-        if self.limit and not self._processes:
-            self._start_for_waiters()
+    def warm_soon(self, turns: asyncio.Semaphore) -> None:
+        """Start the first process in its turn; an event does not wait for that turn, and each tries again after a failure."""
+        warming = asyncio.create_task(self._warm_in_turn(turns), name=f"warm {self.settings.name}")
+        self._warmings.add(warming)
+        warming.add_done_callback(self._warmings.discard)
 
     async def invoke(self, payload: bytes, patience_seconds: float) -> Invocation:
         """Run one event; wait for a free slot at most `patience_seconds`. Raises ThrottledError when none came free."""
@@ -100,9 +102,10 @@ class FunctionPool:
     async def stop(self) -> None:
         """End every process; invocations still running fail."""
         self._closing = True
-        for start in list(self._starts):
+        begun = [*self._warmings, *self._starts]
+        for start in begun:
             start.cancel()
-        await asyncio.gather(*self._starts, return_exceptions=True)
+        await asyncio.gather(*begun, return_exceptions=True)
         await asyncio.gather(*(process.stop() for process in list(self._processes)))
         self._processes.clear()
         self._idle.clear()
@@ -173,6 +176,11 @@ class FunctionPool:
         start = asyncio.create_task(self._start_one(), name=f"start {self.settings.name}")
         self._starts.add(start)
         start.add_done_callback(self._starts.discard)
+
+    async def _warm_in_turn(self, turns: asyncio.Semaphore) -> None:
+        async with turns:
+            if self.limit and not self._processes and not self._closing:
+                await self._start_one()
 
     async def _start_one(self) -> None:
         try:
