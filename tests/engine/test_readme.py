@@ -11,7 +11,7 @@ import pytest
 from operate.workspace import make_project
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_SECONDS = 600
+LIMIT_SECONDS = 900
 # Run by tests of their own: the demo in test_demo.py; the test command is what runs this.
 ELSEWHERE = ("./lifeboat demo", "./lifeboat test")
 
