@@ -19,7 +19,6 @@ FEATURE_TABLES = "LIFEBOAT_FEATURE_TABLES"
 FEATURE_POLICIES = "LIFEBOAT_FEATURE_POLICIES"
 FEAST_VIEWS = "LIFEBOAT_FEAST_VIEWS"
 RECONCILE_ROWS_PER_SECOND = "LIFEBOAT_RECONCILE_ROWS_PER_SECOND"
-SESSION_KEYS = "LIFEBOAT_SESSION_KEYS"
 ARTIFACT_QUEUES = "LIFEBOAT_ARTIFACT_QUEUES"
 DEAD_TOPIC = "LIFEBOAT_DEAD_TOPIC"
 R2_ACCOUNT = "LIFEBOAT_R2_ACCOUNT"
@@ -181,7 +180,6 @@ class Settings:
     feature_policies: Mapping[str, object] = field(default_factory=dict)
     feast_views: Mapping[str, object] = field(default_factory=dict)
     reconcile_rows_per_second: int = DEFAULT_RECONCILE_ROWS_PER_SECOND
-    session_keys: str = field(default="", repr=False)
     aurora: AuroraDatabase | None = None
     spanner: SpannerPlace | None = None
     bridge_topic: str = ""
@@ -227,7 +225,6 @@ def read(environment: Mapping[str, str], required: Iterable[str] = ()) -> Settin
         reconcile_rows_per_second=reader.whole_number(
             RECONCILE_ROWS_PER_SECOND, DEFAULT_RECONCILE_ROWS_PER_SECOND, RECONCILE_ROWS_PER_SECOND_RANGE
         ),
-        session_keys=environment.get(SESSION_KEYS, ""),
         aurora=AuroraDatabase(**aurora) if aurora else None,
         spanner=SpannerPlace(**spanner) if spanner else None,
         bridge_topic=reader.topic(BRIDGE_TOPIC),

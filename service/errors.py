@@ -15,7 +15,3 @@ class ModelNotPublishedError(ServiceError):
 
 class BusyError(ServiceError):
     """The host does what was asked for, for somebody else; ask again."""
-
-
-class RequestInvalidError(ServiceError):
-    """A request that cannot be answered as it stands."""

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +146,7 @@ def published(ways: ArtifactWays, site: Site, folder: Path, **more: object) -> P
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_both_sites_end_with_the_same_versions(
-    ways: ArtifactWays, tmp_path: Path, seed: int, capsys: pytest.CaptureFixture[str]
+    ways: ArtifactWays, tmp_path: Path, seed: int, tell: Callable[[str], None]
 ) -> None:
     chance, numbers = random.Random(seed), np.random.default_rng(seed)
     tensors = {f"layer{number}": numbers.standard_normal((ROWS, 1_000), np.float32) for number in range(9)}
@@ -178,10 +178,7 @@ def test_both_sites_end_with_the_same_versions(
             sweep(ways, rounds * (QUIET_MS + 1))
         time.sleep(0.5)
     seconds = time.monotonic() - began
-    with capsys.disabled():
-        print(
-            f"\nseed {seed}: {len(versions)} versions, {dict(trouble.done)}; equal after {seconds:.1f} s, {rounds} sweeps"
-        )
+    tell(f"seed {seed}: {len(versions)} versions, {dict(trouble.done)}; equal after {seconds:.1f} s, {rounds} sweeps")
     assert trouble.done["functions killed"]
     for site in Site:
         mine = [each for where, each in versions if where is site]

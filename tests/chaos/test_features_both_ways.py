@@ -4,6 +4,8 @@
 naming it: Chaos(seed, keys, Roughness()).run(operations).
 """
 
+from collections.abc import Callable
+
 import pytest
 
 from functions.settings import Site
@@ -16,11 +18,10 @@ FULL = [(seed, keys, 50_000) for seed, keys in zip(range(101, 121), [20, 200, 2_
 LOSSY = [(seed, keys) for seed, keys in zip(range(31, 34), [20, 200, 2_000], strict=True)]
 
 
-def run(seed: int, keys: int, operations: int, capsys: pytest.CaptureFixture[str]) -> None:
+def run(seed: int, keys: int, operations: int, tell: Callable[[str], None]) -> None:
     chaos = Chaos(seed, keys, Roughness())
     counts = chaos.run(operations)
-    with capsys.disabled():
-        print(f"\n{counts.line()}", end="")
+    tell(counts.line())
     here, there = chaos.rows()
     assert {key for key in here.keys() | there.keys() if here.get(key) != there.get(key)} == set()
     assert counts.operations == operations
@@ -31,14 +32,12 @@ def run(seed: int, keys: int, operations: int, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(("seed", "keys", "operations"), ORDINARY)
-def test_both_tables_end_equal(seed: int, keys: int, operations: int, capsys: pytest.CaptureFixture[str]) -> None:
-    run(seed, keys, operations, capsys)
+def test_both_tables_end_equal(seed: int, keys: int, operations: int, tell: Callable[[str], None]) -> None:
+    run(seed, keys, operations, tell)
 
 
 @pytest.mark.parametrize(("seed", "keys"), LOSSY)
-def test_what_is_lost_for_good_is_made_up_for_and_proven(
-    seed: int, keys: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_lost_for_good_is_made_up_for_and_proven(seed: int, keys: int, tell: Callable[[str], None]) -> None:
     """Messages are dropped, the stream is trimmed past the checkpoint, and the clocks' own comparison mends it."""
     chaos = Chaos(seed, keys, Roughness())
     chaos.run(1_000)
@@ -49,11 +48,10 @@ def test_what_is_lost_for_good_is_made_up_for_and_proven(
     assert different
     assert chaos.asked_for() == set(Site)
     report = chaos.reconcile()
-    with capsys.disabled():
-        print(
-            f"\nseed {seed}: {chaos.counts.lost} changes lost for good, {len(different)} rows differed;"
-            f" {report.differing} found, sent {dict(report.sent)}, adopted {dict(report.adopted)}, digests equal"
-        )
+    tell(
+        f"seed {seed}: {chaos.counts.lost} changes lost for good, {len(different)} rows differed;"
+        f" {report.differing} found, sent {dict(report.sent)}, adopted {dict(report.adopted)}, digests equal"
+    )
     here, there = chaos.rows()
     assert here == there
     assert len(set(report.digests.values())) == 1
@@ -63,6 +61,6 @@ def test_what_is_lost_for_good_is_made_up_for_and_proven(
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("seed", "keys", "operations"), FULL)
 def test_both_tables_end_equal_after_a_million(
-    seed: int, keys: int, operations: int, capsys: pytest.CaptureFixture[str]
+    seed: int, keys: int, operations: int, tell: Callable[[str], None]
 ) -> None:
-    run(seed, keys, operations, capsys)
+    run(seed, keys, operations, tell)

@@ -53,7 +53,7 @@ def test_a_second_run_changes_nothing(deployed: Live) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_rows_cross_both_ways_and_both_sides_agree(deployed: Live) -> None:
+def test_rows_cross_both_ways_and_both_sides_agree(deployed: Live, tell: Callable[[str], None]) -> None:
     environment = environment_of(deployed, "-userdata-drain")
     with variables(environment):
         clients = Clients(settings.read(environment), environment)
@@ -89,7 +89,7 @@ def test_rows_cross_both_ways_and_both_sides_agree(deployed: Live) -> None:
         until(verified, "the drain's own proof says equal")
     for direction, found in lags.items():
         middle = sorted(found)[len(found) // 2]
-        print(f"{direction}: median {middle * 1000:.0f} ms, most {max(found) * 1000:.0f} ms")
+        tell(f"{direction}: median {middle * 1000:.0f} ms, most {max(found) * 1000:.0f} ms")
 
 
 @pytest.mark.timeout(300)

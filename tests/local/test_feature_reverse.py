@@ -1,7 +1,7 @@
 """Features both ways at once over the local clouds: change stream, template, push, function, and the way back."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -38,14 +38,13 @@ def test_rows_and_deletes_of_google_arrive_on_aws_byte_for_byte(ways: TwoWays) -
     quiet(ways)
 
 
-def test_both_sides_write_the_same_keys_and_end_equal(ways: TwoWays, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_sides_write_the_same_keys_and_end_equal(ways: TwoWays, tell: Callable[[str], None]) -> None:
     ways.disturb(**ROUGH)
     done = ways.write(SEED, operations=1_200, keys=60, writers=6, skew_ms=2_000, rate=150)
     settled = ways.settle(60)
     quiet(ways)
     ways.disturb()
-    with capsys.disabled():
-        print(f"\n{summary(done, ways.job_statistics(), settled)}")
+    tell(summary(done, ways.job_statistics(), settled))
     assert done.operations == 1_200
     assert not ways.parked()
     rows = ways.rows(Site.GCP)
@@ -80,7 +79,7 @@ def test_what_was_told_while_aws_was_away_arrives_when_it_is_back(ways: TwoWays,
 
 
 def test_a_kill_of_google_in_the_middle_loses_nothing(
-    ways: TwoWays, no_faults: None, capsys: pytest.CaptureFixture[str]
+    ways: TwoWays, no_faults: None, tell: Callable[[str], None]
 ) -> None:
     ways.disturb(**ROUGH)
     with ThreadPoolExecutor(1) as pool:
@@ -93,6 +92,5 @@ def test_a_kill_of_google_in_the_middle_loses_nothing(
     settled = ways.settle(90)
     quiet(ways)
     ways.disturb()
-    with capsys.disabled():
-        print(f"\n{summary(done, ways.job_statistics(), settled)}")
+    tell(summary(done, ways.job_statistics(), settled))
     assert not ways.parked()

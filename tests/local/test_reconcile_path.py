@@ -107,7 +107,7 @@ def verified(sites: Sites) -> StoreParity:
     return verify_features(sites.clients(Site.AWS), now_ms, lambda text: None)
 
 
-def test_bootstrap_repair_and_proof(sites: Sites, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bootstrap_repair_and_proof(sites: Sites) -> None:
     here, there = (sites.clients(Site.AWS).feature_table(site) for site in Site)
     chance = random.Random(11)
     common = [row(f"user#{number}", 90_000, number) for number in range(300)]

@@ -5,7 +5,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -217,7 +217,7 @@ def test_the_articles_api_without_its_faults(server: RedisServer, rows: RedisRow
 
 @pytest.mark.usefixtures("no_faults")
 def test_forwarders_killed_in_the_middle_lose_nothing(
-    server: RedisServer, rows: RedisRows, sites: Sites, ground: GroundClient
+    server: RedisServer, rows: RedisRows, sites: Sites, ground: GroundClient, tell: Callable[[str], None]
 ) -> None:
     seed = 20_261
     chance = random.Random(seed)
@@ -258,7 +258,7 @@ def test_forwarders_killed_in_the_middle_lose_nothing(
             process.wait(10)
     keys = [f"kill{number}" for number in range(400)]
     here, there = rows.read(keys), sites.clients(Site.AWS).rows(Site.GCP).read(keys)
-    print(f"seed {seed}: {written} writes, {killed} forwarders killed, {left} records left for the last one")
+    tell(f"seed {seed}: {written} writes, {killed} forwarders killed, {left} records left for the last one")
     assert written > 2_000
     assert here == there
     assert server.client().xpending("lifeboat:changes", "lifeboat")["pending"] == 0

@@ -52,4 +52,3 @@ LAYOUTS: dict[str, Layout] = {
     "F64": Layout(15, Kind.FLOAT, 8, 11, 52),
     "C64": Layout(14, Kind.FLOAT, 4, 8, 23),
 }
-BY_CODE: dict[int, Layout] = {layout.code: layout for layout in LAYOUTS.values()}
