@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from operate.bench import artifact_commands
+from operate.bench.commands import bench_app
 from operate.errors import is_expected
 from operate.models_commands import models_app
 
@@ -31,11 +31,7 @@ app = typer.Typer(
 )
 local_app = typer.Typer(help="Both clouds on this machine, up to play with.", no_args_is_help=True)
 app.add_typer(local_app, name="local")
-bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
-bench_app.command("artifacts")(artifact_commands.artifacts)
-bench_app.command("artifacts-large")(artifact_commands.large)
-bench_app.command("artifacts-lag")(artifact_commands.lag)
 
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -210,65 +206,6 @@ def _catalogue(stack: str) -> "Catalogue":
 
 
 app.add_typer(models_app, name="models", context_settings={"obj": _catalogue})
-
-
-@bench_app.command("engine")
-def bench_engine(
-    runs: Annotated[int, typer.Option(min=1, max=50, help="Runs to take the median of.")] = 3, as_json: Json = False
-) -> None:
-    """Measure up, an empty second up and a flip: stack local with everything live, stack prod on record."""
-    from dataclasses import asdict
-
-    from local.toolchain import ensure
-    from operate.bench.engine import run
-    from operate.output import progress, write_json, write_table
-
-    with progress() as tell:
-        ensure(tell)
-        result = run(runs, tell)
-    if as_json:
-        write_json({**asdict(result.local), "record": asdict(result.record), "host": result.host.model_dump()})
-        return
-    rows = [
-        (
-            each.stack,
-            str(each.resources),
-            f"{each.up_seconds:.1f}",
-            f"{each.noop_seconds:.1f}",
-            f"{each.flip_seconds:.1f}",
-        )
-        for each in (result.local, result.record)
-    ]
-    host = result.host
-    write_table(
-        ["stack", "resources", "up s", "empty up s", "flip s"],
-        rows,
-        title=f"medians of {runs} on {host.cpu}, {host.cores} cores, {host.memory}",
-    )
-
-
-@bench_app.command("features")
-def bench_features(
-    runs: Annotated[int, typer.Option(min=1, max=20, help="Runs to take the median of.")] = 3,
-    lag: Annotated[bool, typer.Option(help="Measure the lag both ways on the local stack.")] = True,
-    reconcile: Annotated[bool, typer.Option(help="Reconcile two tables of a million rows.")] = True,
-    growth: Annotated[bool, typer.Option(help="Measure how speed grows with batch, value and skew.")] = True,
-    curve: Annotated[Path | None, typer.Option(help="File for the growth as a picture (SVG).")] = None,
-    as_json: Json = False,
-) -> None:
-    """Measure the feature path: rows a second beside the official client, lag both ways, a reconciliation, growth."""
-    from local.toolchain import ensure
-    from operate.bench.features import as_json as plain
-    from operate.bench.features import run
-    from operate.bench.features_show import show
-    from operate.output import progress, write_json
-
-    with progress() as tell:
-        ensure(tell)
-        found = run(runs, tell, lag=lag, reconcile=reconcile, growth=growth)
-    show(found, runs, curve, to_table=not as_json)
-    if as_json:
-        write_json(plain(found))
 
 
 @app.command(context_settings=PASS_THROUGH, add_help_option=False)
