@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from operate.arguments import Json, StackName
 from operate.bench.commands import bench_app
 from operate.errors import is_expected
 from operate.models_commands import models_app
@@ -33,7 +34,6 @@ local_app = typer.Typer(help="Both clouds on this machine, up to play with.", no
 app.add_typer(local_app, name="local")
 app.add_typer(bench_app, name="bench")
 
-Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 # The ground that stack `local` lives on, and that commands mean when they name none.
@@ -90,9 +90,6 @@ def demo(
     from operate.demo.run import run
 
     raise typer.Exit(run(report.resolve(), as_json=as_json))
-
-
-StackName = Annotated[str, typer.Option("--stack", "-s", help="local, dev or prod.")]
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from functions.settings import Site
+from operate.arguments import Json, StackName
 from operate.errors import LifeboatError
 from operate.output import say, write_json, write_table
 
@@ -22,8 +23,6 @@ models_app = typer.Typer(help="Models: their versions, where copies are, what al
 # Reasons hold addresses and answers; a line for people takes their beginning, JSON all of it.
 MOST_REASON = 160
 
-Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
-StackName = Annotated[str, typer.Option("--stack", "-s", help="local, dev or prod.")]
 Model = Annotated[str, typer.Argument(help="Name of the model.")]
 Version = Annotated[str, typer.Argument(help="A version, the beginning of one (8 characters or more), or an alias.")]
 

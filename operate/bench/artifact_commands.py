@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from operate.arguments import Json
+
 if TYPE_CHECKING:
     from operate.bench.artifacts import ArtifactBench
     from operate.bench.pairs import Pair
-
-Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
 
 
 def artifacts(

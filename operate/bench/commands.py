@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from operate.arguments import Json
 from operate.bench import artifact_commands
-from operate.bench.artifact_commands import Json
 
 bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 bench_app.command("artifacts")(artifact_commands.artifacts)
