@@ -25,6 +25,6 @@ def find(cloud: Cloud, token: str) -> Behaviour:
     if found is None:
         raise UnknownTypeError(
             f"the local {cloud} provider has no behaviour for {token}:"
-            f" add an entry for it to local/providers/behaviours/{cloud}.py"
+            f" add an entry for it to local/providers/behaviours/{cloud}.py or a file beside it that it takes in"
         )
     return found
