@@ -1,7 +1,7 @@
 """The pack: one batch of a version on its way to the other site, describing itself.
 
     magic    8 bytes, "LIFEBOAT"
-    version  2 bytes, 2
+    version  2 bytes, 3
     reserved 2 bytes, 0
     claimed  4 bytes, the header's length once inflated
     length   4 bytes, the header's length as it stands here
@@ -30,7 +30,7 @@ from functions.artifacts.plan import MOST_BASES, EncodeJob
 from functions.settings import CHUNK_BYTES_RANGE, MEBIBYTE
 
 MAGIC = b"LIFEBOAT"
-VERSION = 2
+VERSION = 3
 # A batch of a hundred thousand tensors, each on a base with a long name.
 MOST_HEADER_BYTES = 16 * MEBIBYTE
 # No codec is chosen that makes a piece larger, so a pack is never much larger than its batch.

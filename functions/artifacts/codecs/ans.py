@@ -7,10 +7,9 @@ to be sorted into groups.
 Format, integers little-endian:
 
     tables   for each distribution in turn: a field of 8 bits, number of symbols s less one, then for each of the s symbols its
-             weight's code: a 1 bit if it is the prediction; else a 0 bit and a Golomb-Rice number n: n / 2, rounded down, as
-             that many 0 bits and a 1 bit, then its lowest bit. With d = prediction - code, n = 2d - 2 if d > 0, else -2d - 1. The
-             prediction is the code of the symbol before the last (same sign, next smaller magnitude of a residual); for
-             symbols 1 and 2 that of the last one; 32 for symbol 0. Fields as in bits.py; filled up to a whole byte.
+             weight's code as a number near a prediction (bits.py). The prediction is the code of the symbol before the last (same
+             sign, next smaller magnitude of a residual); for symbols 1 and 2 that of the last one; 32 for symbol 0. Filled up
+             to a whole byte.
     lanes    1 byte, base-2 logarithm of the number of lanes (0 to 6)
     count    4 bytes, number of 16-bit words
     states   4 bytes a lane: where its decoder starts
@@ -89,29 +88,27 @@ def _spread(row: NDArray[np.int64]) -> None:
 def rounded(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], Tables]:
     """Return the weight codes for counts of symbols and the tables that a decoder makes of them."""
     frequencies = normalise(counts)
-    shift = np.maximum(_bit_lengths(frequencies) - 3, 0)
-    codes = (shift << 2) + (frequencies >> shift)
+    codes = code_of(frequencies)
     return codes, normalise(_weights(codes))
+
+
+def code_of(weights: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the codes of weights below 2^16: four to an octave, so they are logarithms as well."""
+    lengths = np.searchsorted(np.int64(1) << np.arange(17), weights, side="right")
+    shift = np.maximum(lengths.astype(np.int64) - 3, 0)
+    codes: NDArray[np.int64] = (shift << 2) + (weights >> shift)
+    return codes
 
 
 def write_tables(codes: NDArray[np.int64]) -> bytes:
     """Return the tables as bytes."""
-    values: list[int] = []
-    lengths: list[int] = []
+    fields = bits.Fields()
     for row in codes:
         used = row[: int(np.flatnonzero(row)[-1]) + 1].tolist()
-        values.append(len(used) - 1)
-        lengths.append(8)
+        fields.add(len(used) - 1, 8)
         for symbol, code in enumerate(used):
-            difference = _prediction(used, symbol) - code
-            if not difference:
-                values.append(1)
-                lengths.append(1)
-                continue
-            number = 2 * difference - 2 if difference > 0 else -2 * difference - 1
-            values.append((2 * (number & 1) + 1) << ((number >> 1) + 1))
-            lengths.append((number >> 1) + 3)
-    return bits.pack(np.array(values, np.uint64), np.array(lengths))
+            fields.add_near(code, _prediction(used, symbol))
+    return fields.packed()
 
 
 def read_tables(data: memoryview, number: int, alphabet: int) -> tuple[Tables, memoryview]:
@@ -124,13 +121,7 @@ def read_tables(data: memoryview, number: int, alphabet: int) -> tuple[Tables, m
             raise DamagedBlockError(f"block has a distribution over {size} symbols, {alphabet} exist")
         used: list[int] = []
         for symbol in range(size):
-            code = _prediction(used, symbol)
-            if not reader.field(1):
-                half = reader.zeros()
-                code += half + 1 if reader.field(1) else -half - 1
-            if not 0 <= code <= MOST_CODE:
-                raise DamagedBlockError(f"block has a weight with code {code}, 0 to {MOST_CODE} are possible")
-            used.append(code)
+            used.append(reader.near(_prediction(used, symbol), MOST_CODE))
         if not used[-1]:
             raise DamagedBlockError("block has a distribution that ends with a symbol that never occurs")
         row[:size] = used
@@ -238,8 +229,3 @@ def _slots(tables: Tables) -> NDArray[np.int64]:
     slot = np.tile(np.arange(TOTAL), len(tables))
     found: NDArray[np.int64] = np.repeat(((flat - 1) << 20) | symbols, flat) | ((slot - np.repeat(starts, flat)) << 8)
     return found
-
-
-def _bit_lengths(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the number of bits of values from 0 to 4,096."""
-    return np.searchsorted(np.int64(1) << np.arange(PRECISION_BITS + 1), values, side="right").astype(np.int64)

@@ -2,6 +2,9 @@
 
 A field of length n holds the n lowest bits of its value; fields follow each other without gaps, byte 0 first, bit 0 of a
 byte first. The last byte is filled up with zeros.
+
+A number near a prediction: a 1 bit if it is the prediction; else a 0 bit and a Golomb-Rice number n: n / 4, rounded down, as that
+many 0 bits and a 1 bit, then its two lowest bits. With d = prediction - number, n = 2d - 2 if d > 0, else -2d - 1.
 """
 
 from typing import Any
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 from functions.artifacts.codecs.errors import DamagedBlockError
 
 _HALF = 32
+_LOW_BITS = 2
 _MOST_ZEROS = 64
 
 
@@ -58,6 +62,34 @@ def unpack(data: bytes | memoryview, lengths: NDArray[Any]) -> NDArray[np.uint64
     return low | (half(starts + _HALF, np.maximum(lengths - _HALF, 0)) << np.uint64(_HALF))
 
 
+class Fields:
+    """Fields that are written one after the other."""
+
+    def __init__(self) -> None:
+        self._values: list[int] = []
+        self._lengths: list[int] = []
+
+    def add(self, value: int, length: int) -> None:
+        """Append a field."""
+        self._values.append(value)
+        self._lengths.append(length)
+
+    def add_near(self, number: int, prediction: int) -> None:
+        """Append a number near a prediction."""
+        difference = prediction - number
+        if not difference:
+            self.add(1, 1)
+            return
+        rest = 2 * difference - 2 if difference > 0 else -2 * difference - 1
+        zeros = rest >> _LOW_BITS
+        low = rest & ((1 << _LOW_BITS) - 1)
+        self.add((2 * low + 1) << (zeros + 1), zeros + 2 + _LOW_BITS)
+
+    def packed(self) -> bytes:
+        """Return all fields as bytes."""
+        return pack(np.array(self._values, np.uint64), np.array(self._lengths))
+
+
 class Reader:
     """Reads fields one after the other, where a length depends on what came before."""
 
@@ -78,6 +110,17 @@ class Reader:
             if self._bit():
                 return count
         raise DamagedBlockError(f"block has a number above {_MOST_ZEROS} in unary")
+
+    def near(self, prediction: int, most: int) -> int:
+        """Return the next number near a prediction; DamagedBlockError if it is not from 0 to `most`."""
+        number = prediction
+        if not self.field(1):
+            zeros = self.zeros()
+            rest = (zeros << _LOW_BITS) + self.field(_LOW_BITS)
+            number += rest // 2 + 1 if rest % 2 else -(rest // 2) - 1
+        if not 0 <= number <= most:
+            raise DamagedBlockError(f"block has the number {number} where 0 to {most} are possible")
+        return number
 
     def finish(self) -> int:
         """Return the number of bytes read, the begun one included; DamagedBlockError if bits are set in its rest."""

@@ -36,16 +36,19 @@ MOST_BLOCK_BYTES = 64 * 1024 * 1024
 
 
 class Codec(IntEnum):
-    """How a block is written; ids are part of the format and never used twice."""
+    """How a block is written; ids are part of the format and never used twice.
+
+    3 and 5 were deltas and floats in tensors of version 1.
+    """
 
     RAW = 0
     ZSTD = 1
     REFERENCE = 2
-    DELTA = 3
     XOR = 4
-    FLOATS = 5
     PLANES = 6
     CHUNKS = 7
+    DELTA = 8
+    FLOATS = 9
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ def decode_block(
     try:
         codec = Codec(code)
     except ValueError as error:
-        raise UnknownCodecError(f"block has codec {code}, unknown to this release. Upgrade it first") from error
+        raise UnknownCodecError(
+            f"block has codec {code}, unknown to this release. Read it with the one that wrote it"
+        ) from error
     _fill(codec, data[HEADER.size :], child, parent, whole_parent, shape)
     found = checksum(child)
     if found != expected:

@@ -4,7 +4,7 @@ For a float with the sign bit set all bits are flipped, else only the sign bit: 
 (Knuth's trick, used by every radix sort of floats). It is a bijection on bit patterns, so NaN payloads, infinities,
 denormals and negative zero come back as they were; nothing here does floating-point arithmetic.
 
-The residual of a child is `ordered(child) - ordered(parent)` modulo 2^bits, negated where the parent's sign bit is set:
+The residual of a child is `ordered(child) - ordered(parent)` modulo 2^bits, as a rule negated where the parent's sign bit is set:
 positive means away from zero. Weight decay, which pulls towards zero, is then one-sided and costs less.
 """
 
@@ -49,21 +49,24 @@ def restored(integers: Words, layout: Layout) -> Words:
     return integers ^ (~_sign_mask(integers, layout) | top)
 
 
-def residuals(child: Words, parent: Words, layout: Layout) -> Words:
-    """Return child - parent as ordered integers modulo 2^bits, with the parent's sign taken out."""
-    difference = ordered(child, layout) - ordered(parent, layout)
-    if layout.kind is Kind.UNSIGNED:
-        return difference
-    mask = _sign_mask(parent, layout)
-    return (difference ^ mask) - mask
+def differences(child: Words, parent: Words, layout: Layout) -> Words:
+    """Return child - parent as ordered integers modulo 2^bits."""
+    return ordered(child, layout) - ordered(parent, layout)
 
 
-def apply(residual: Words, parent: Words, layout: Layout) -> Words:
-    """Return the child's bit patterns: the inverse of `residuals`."""
-    if layout.kind is not Kind.UNSIGNED:
-        mask = _sign_mask(parent, layout)
-        residual = (residual ^ mask) - mask
-    return restored(ordered(parent, layout) + residual, layout)
+def turned(numbers: Words, mask: Words) -> Words:
+    """Return the numbers, negated modulo 2^bits where the mask is all ones and not where it is zero; its own inverse."""
+    return (numbers ^ mask) - mask
+
+
+def parent_mask(parent: Words, layout: Layout) -> Words:
+    """Return which differences turn with their parent's sign: all ones where it is set, else zero; zero if there are none."""
+    return np.zeros_like(parent) if layout.kind is Kind.UNSIGNED else _sign_mask(parent, layout)
+
+
+def apply(residual: Words, parent: Words, layout: Layout, mask: Words) -> Words:
+    """Return the child's bit patterns from differences that were turned by the mask."""
+    return restored(ordered(parent, layout) + turned(residual, mask), layout)
 
 
 def exponents(bits: Words, layout: Layout) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 The magnitude m of a signed residual of n bits gets a number: itself below 2^(K+1); above, with e the position of its highest
 bit and s = e - K, the number (s << K) + (m >> s), and the s bits below go out as they are. So the K bits after the highest
 take part in the entropy coding, and the rest, which is as good as uniform, costs its own size. Symbol = 2 * number - 1 for a
-negative residual, 2 * number else. K is 7, 2, 2 and 0 for 1, 2, 4 and 8 bytes: more would
+negative residual, 2 * number else. K is 7, 3, 2 and 0 for 1, 2, 4 and 8 bytes: more would
 make tables dearer than the fit is worth, or need more than 256 symbols. Eight symbols at least are left for other uses where
 there are extra bits.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from functions.artifacts.codecs.integers import UNSIGNED, Words
 from functions.artifacts.codecs.layouts import Layout
 
-MANTISSA_BITS = {1: 7, 2: 2, 4: 2, 8: 0}
+MANTISSA_BITS = {1: 7, 2: 3, 4: 2, 8: 0}
 # One more than the symbol of the largest magnitude.
 ALPHABET = {width: 2 * (((8 * width - 1 - k) << k) + (2 << k)) - 1 for width, k in MANTISSA_BITS.items()}
 # A byte has no magnitude above 128.

@@ -1,4 +1,5 @@
-/* Loops over numbers of one width: included once for each, with NUMBER (its unsigned type) and WIDTH (its bytes) defined. Without
+/* Loops over numbers of one width: included once for each, with NUMBER (its unsigned type), WIDTH (its bytes) and SUM (a signed
+   type that counts a stretch) defined. Without
    branches and calls, so that compilers make vector code of them. */
 
 #define JOIN_(name, width) name##_##width
@@ -11,29 +12,29 @@ typedef NUMBER __attribute__((aligned(1), may_alias)) NAMED(Loose);
 /* All bits set if the top bit is, else zero. */
 ALWAYS_INLINE NUMBER NAMED(sign_mask)(NUMBER value) { return (NUMBER)(0 - (value >> (8 * WIDTH - 1))); }
 
-ALWAYS_INLINE NUMBER NAMED(residual)(NUMBER child, NUMBER parent, const Order *order) {
-    const NUMBER top = (NUMBER)order->top, flip = (NUMBER)order->flip, align = (NUMBER)order->align;
-    NUMBER sign = NAMED(sign_mask)(parent), mask = sign & align;
-    NUMBER from = child ^ (top | (NAMED(sign_mask)(child) & flip)), to = parent ^ (top | (sign & flip));
-    return (NUMBER)(((NUMBER)(from - to) ^ mask) - mask);
+ALWAYS_INLINE NUMBER NAMED(difference)(NUMBER child, NUMBER parent, const Order *order) {
+    const NUMBER top = (NUMBER)order->top, flip = (NUMBER)order->flip;
+    return (NUMBER)((child ^ (top | (NAMED(sign_mask)(child) & flip))) - (parent ^ (top | (NAMED(sign_mask)(parent) & flip))));
 }
 
-ALWAYS_INLINE NUMBER NAMED(magnitude)(NUMBER residual) {
-    NUMBER mask = NAMED(sign_mask)(residual);
-    return (NUMBER)((residual ^ mask) - mask);
-}
+ALWAYS_INLINE NUMBER NAMED(turned)(NUMBER number, NUMBER mask) { return (NUMBER)((number ^ mask) - mask); }
 
-/* The largest exponent that is not all ones. */
-static unsigned NAMED(reference)(const uint8_t *parent, size_t count, const Layout *layout) {
+ALWAYS_INLINE NUMBER NAMED(magnitude)(NUMBER residual) { return NAMED(turned)(residual, NAMED(sign_mask)(residual)); }
+
+/* The largest finite exponent in every eighth stretch. */
+static unsigned NAMED(reference)(const uint8_t *parent, size_t count, const Layout *layout, size_t stretch) {
     const NAMED(Loose) *numbers = (const void *)parent;
     /* In place, as a shift by a variable keeps compilers from vector code for narrow numbers; and one more than it is, so that
        all ones become zero. */
     const NUMBER most = (NUMBER)(layout->exponent_mask << layout->mantissa_bits);
     const NUMBER one = (NUMBER)((UINT64_C(1) << layout->mantissa_bits) & most);
     NUMBER found = 0;
-    for (size_t at = 0; at < count; at++) {
-        NUMBER exponent = (NUMBER)((numbers[at] & most) + one) & most;
-        found = exponent > found ? exponent : found;
+    for (size_t begin = 0; begin < count; begin += REFERENCE_STEP * stretch) {
+        size_t end = count - begin < stretch ? count : begin + stretch;
+        for (size_t at = begin; at < end; at++) {
+            NUMBER exponent = (NUMBER)((numbers[at] & most) + one) & most;
+            found = exponent > found ? exponent : found;
+        }
     }
     return found ? (unsigned)((NUMBER)(found - one) >> layout->mantissa_bits) : 0;
 }
@@ -61,14 +62,32 @@ static void NAMED(indices)(const uint8_t *parent, size_t count, const Layout *la
     }
 }
 
-/* Residuals and magnitudes; and symbols that are right below the first with extra bits, and that one or above else. */
+/* Differences and their magnitudes; how many more went up than down, and how many changed. */
 static void NAMED(differences)(const uint8_t *child, const uint8_t *parent, size_t count, const Order *order,
-                               NUMBER *restrict residuals, NUMBER *restrict magnitudes, uint8_t *restrict symbols) {
+                               NUMBER *restrict changes, NUMBER *restrict magnitudes, Tally *tally) {
     const NAMED(Loose) *children = (const void *)child, *parents = (const void *)parent;
     const Order copy = *order;
+    SUM balance = 0, aligned = 0, changed = 0;
     for (size_t at = 0; at < count; at++) {
-        residuals[at] = NAMED(residual)(children[at], parents[at], &copy);
-        magnitudes[at] = NAMED(magnitude)(residuals[at]);
+        NUMBER change = NAMED(difference)(children[at], parents[at], &copy);
+        NUMBER mask = NAMED(sign_mask)(parents[at]) & (NUMBER)copy.align;
+        SUM some = change != 0, sign = (SUM)(some - 2 * (SUM)(change >> (8 * WIDTH - 1)));
+        changes[at] = change;
+        magnitudes[at] = NAMED(magnitude)(change);
+        changed = (SUM)(changed + some);
+        balance = (SUM)(balance + sign);
+        aligned = (SUM)(aligned + ((sign ^ (SUM)-(SUM)(mask & 1)) + (SUM)(mask & 1)));
+    }
+    *tally = (Tally){(int)balance, (int)aligned, (int)changed};
+}
+
+/* Turn differences to residuals, and fill symbols that are right below the first with extra bits, and that one or above else. */
+static void NAMED(residuals)(NUMBER *restrict changes, const NUMBER *restrict magnitudes, const uint8_t *parent, size_t count,
+                             Turn turn, uint8_t *restrict symbols) {
+    const NAMED(Loose) *parents = (const void *)parent;
+    const NUMBER with = (NUMBER)turn.with, against = (NUMBER)turn.against;
+    for (size_t at = 0; at < count; at++) {
+        changes[at] = NAMED(turned)(changes[at], (NUMBER)((NAMED(sign_mask)(parents[at]) & with) ^ against));
     }
     for (size_t at = 0; at < count; at++) {
 #if WIDTH == 1
@@ -76,7 +95,7 @@ static void NAMED(differences)(const uint8_t *child, const uint8_t *parent, size
 #else
         NUMBER bounded = magnitudes[at] < FIRST_SHIFTED(WIDTH) ? magnitudes[at] : FIRST_SHIFTED(WIDTH);
 #endif
-        symbols[at] = (uint8_t)(2 * bounded - (residuals[at] >> (8 * WIDTH - 1)));
+        symbols[at] = (uint8_t)(2 * bounded - (changes[at] >> (8 * WIDTH - 1)));
     }
 }
 
@@ -96,56 +115,61 @@ static uint64_t NAMED(scaled_sum)(const NUMBER *magnitudes, const uint8_t *indic
 
 /* The children of parents with these residuals. */
 static void NAMED(children)(const NUMBER *restrict residuals, const uint8_t *restrict parent, size_t count, const Order *order,
-                            uint8_t *restrict child) {
+                            Turn turn, uint8_t *restrict child) {
     NAMED(Loose) *children = (void *)child;
     const NAMED(Loose) *parents = (const void *)parent;
-    const NUMBER top = (NUMBER)order->top, flip = (NUMBER)order->flip, align = (NUMBER)order->align;
+    const NUMBER top = (NUMBER)order->top, flip = (NUMBER)order->flip, with = (NUMBER)turn.with, against = (NUMBER)turn.against;
     for (size_t at = 0; at < count; at++) {
-        NUMBER sign = NAMED(sign_mask)(parents[at]), mask = sign & align;
-        NUMBER residual = (NUMBER)((residuals[at] ^ mask) - mask);
-        NUMBER value = (NUMBER)((parents[at] ^ (top | (sign & flip))) + residual);
+        NUMBER sign = NAMED(sign_mask)(parents[at]);
+        NUMBER value = (NUMBER)((parents[at] ^ (top | (sign & flip))) + NAMED(turned)(residuals[at], (sign & with) ^ against));
         children[at] = value ^ (top | ((NUMBER)~NAMED(sign_mask)(value) & flip));
     }
 }
 
-/* Fill symbols, exponent indices (as contexts) and extra bits; see split_numbers. */
+/* Write the symbols of numbers that have extra bits, and these bits. */
+static void NAMED(write_extra)(const NUMBER *residuals, const NUMBER *magnitudes, size_t count, const uint64_t *frequent,
+                               int favourites, uint8_t *symbols, BitWriter *writer) {
+    for (size_t first = 0; first < count; first += 8) {
+        uint64_t eight = 0, marks;
+        memcpy(&eight, symbols + first, count - first < 8 ? count - first : 8);
+        /* The top bit of each byte that is at least the first symbol with extra bits; none is above twice 16. */
+        marks = (eight + EACH_BYTE * (128 - 2 * FIRST_SHIFTED(WIDTH) + 1)) & (EACH_BYTE * 128);
+        for (; marks; marks &= marks - 1) {
+            size_t at = first + (size_t)(__builtin_ctzll(marks) >> 3);
+            uint64_t magnitude = magnitudes[at];
+            unsigned shift = highest_bit(magnitude) - MANTISSA_IN_NUMBER(WIDTH);
+            unsigned symbol = 2 * (unsigned)((shift << MANTISSA_IN_NUMBER(WIDTH)) + (magnitude >> shift));
+            symbols[at] = (uint8_t)(symbol - (unsigned)(residuals[at] >> (8 * WIDTH - 1)));
+            int place = 0;
+            while (place < favourites && frequent[place] != residuals[at]) place++;
+            if (place < favourites) {
+                symbols[at] = (uint8_t)(ALPHABET(WIDTH) + place);
+            } else {
+                put_field(writer, magnitude & ((UINT64_C(1) << shift) - 1), shift);
+            }
+        }
+    }
+}
+
+/* Fill symbols, exponent indices (as contexts), rows, counts of cells and extra bits. */
 static void NAMED(split_numbers)(const uint8_t *child, const uint8_t *parent, size_t count, const Layout *layout,
-                                 const Order *order, size_t stretch, const uint64_t *frequent, int favourites,
-                                 Workspace *work, BitWriter *writer, uint32_t members[SCALES][INDICES]) {
-    const unsigned reference = NAMED(reference)(parent, count, layout);
-    NUMBER residuals[MOST_STRETCH], magnitudes[MOST_STRETCH];
+                                 const Order *order, size_t stretch, unsigned reference, const uint64_t *frequent,
+                                 int favourites, Workspace *work, BitWriter *writer) {
+    NUMBER changes[MOST_STRETCH], magnitudes[MOST_STRETCH];
+    Row *rows = (void *)work->rows;
     for (size_t begin = 0, row = 0; begin < count; begin += stretch, row++) {
         size_t number = count - begin < stretch ? count - begin : stretch;
         uint8_t *symbols = work->symbols + begin, *indices = work->contexts + begin;
-        NAMED(differences)(child + begin * WIDTH, parent + begin * WIDTH, number, order, residuals, magnitudes, symbols);
-        NAMED(indices)(parent + begin * WIDTH, number, layout, reference, indices);
+        const uint8_t *parents = parent + begin * WIDTH;
+        Tally tally;
+        NAMED(differences)(child + begin * WIDTH, parents, number, order, changes, magnitudes, &tally);
+        NAMED(indices)(parents, number, layout, reference, indices);
         uint64_t sum = NAMED(scaled_sum)(magnitudes, indices, number, !layout->exponent_mask);
-        NUMBER any = 0;
-        for (size_t at = 0; at < number; at++) any |= magnitudes[at];
-        unsigned scale = any ? 1 + highest_bit(sum / number) : 0;
-        work->classes[row] = (uint8_t)scale;
-        for (size_t at = 0; at < number; at += COUNTED_STEP) members[scale][indices[at]]++;
-        if (WIDTH == 1) continue;
-        for (size_t first = 0; first < number; first += 8) {
-            uint64_t eight = 0, marks;
-            memcpy(&eight, symbols + first, number - first < 8 ? number - first : 8);
-            /* The top bit of each byte that is at least the first symbol with extra bits; none is above twice 8. */
-            marks = (eight + EACH_BYTE * (128 - 2 * FIRST_SHIFTED(WIDTH) + 1)) & (EACH_BYTE * 128);
-            for (; marks; marks &= marks - 1) {
-                size_t at = first + (size_t)(__builtin_ctzll(marks) >> 3);
-                uint64_t magnitude = magnitudes[at];
-                unsigned shift = highest_bit(magnitude) - MANTISSA_IN_NUMBER(WIDTH);
-                unsigned symbol = 2 * (unsigned)((shift << MANTISSA_IN_NUMBER(WIDTH)) + (magnitude >> shift));
-                symbols[at] = (uint8_t)(symbol - (unsigned)(residuals[at] >> (8 * WIDTH - 1)));
-                int place = 0;
-                while (place < favourites && frequent[place] != residuals[at]) place++;
-                if (place < favourites) {
-                    symbols[at] = (uint8_t)(ALPHABET(WIDTH) + place);
-                } else {
-                    put_field(writer, magnitude & ((UINT64_C(1) << shift) - 1), shift);
-                }
-            }
-        }
+        rows[row].scale = (uint8_t)(tally.changed ? 1 + highest_bit(sum / number) : 0);
+        rows[row].direction = (uint8_t)direction_of(&tally);
+        NAMED(residuals)(changes, magnitudes, parents, number, turn_of(rows[row].direction, order), symbols);
+        if (WIDTH > 1) NAMED(write_extra)(changes, magnitudes, number, frequent, favourites, symbols, writer);
+        count_cells(work->cells, rows[row], symbols, indices, number);
     }
 }
 
@@ -157,7 +181,8 @@ static int NAMED(find_frequent)(const uint8_t *child, const uint8_t *parent, siz
     uint64_t samples[MOST_SAMPLES];
     size_t number = 0, step = (count + MOST_SAMPLES - 1) / MOST_SAMPLES;
     for (size_t at = 0; at < count; at += step) {
-        NUMBER residual = NAMED(residual)(children[at], parents[at], order);
+        NUMBER mask = NAMED(sign_mask)(parents[at]) & (NUMBER)order->align;
+        NUMBER residual = NAMED(turned)(NAMED(difference)(children[at], parents[at], order), mask);
         if (NAMED(magnitude)(residual) >= FIRST_SHIFTED(WIDTH)) samples[number++] = residual;
     }
     return most_frequent(samples, number, frequent);
@@ -202,34 +227,28 @@ static int NAMED(join_numbers)(const uint8_t *symbols, size_t count, const Meani
 }
 
 static int NAMED(decode_numbers)(Input *input, const uint8_t *parent, size_t count, const Layout *layout, const Order *order,
-                                 size_t stretch, const Pools *pools, const Tables *tables, const Meaning *meanings,
-                                 uint8_t *child) {
-    const unsigned reference = NAMED(reference)(parent, count, layout);
-    uint8_t cells[CLASSES][INDICES];
+                                 size_t stretch, unsigned reference, const Contexts *known, const Tables *tables,
+                                 const Meaning *meanings, uint8_t *child) {
     uint8_t contexts[CHUNK], symbols[CHUNK];
     NUMBER residuals[CHUNK];
     SymbolReader reader;
-    fill_cells(pools, cells);
     if (open_symbols(input, count, &reader)) return DAMAGED;
     BitReader extra = {input->data, 0, (uint64_t)input->size * 8};
-    size_t row = 0, left = stretch;
     for (size_t begin = 0; begin < count; begin += CHUNK) {
-        size_t number = count - begin < CHUNK ? count - begin : CHUNK;
+        size_t number = count - begin < CHUNK ? count - begin : CHUNK, run;
         NAMED(indices)(parent + begin * WIDTH, number, layout, reference, contexts);
-        for (size_t at = 0; at < number;) {
-            const uint8_t *of_class = cells[tables->classes[row]];
-            size_t run = number - at < left ? number - at : left;
-            map_indices(of_class, contexts + at, run);
-            at += run;
-            left -= run;
-            if (!left) {
-                row++;
-                left = stretch;
-            }
+        for (size_t at = 0; at < number; at += run) {
+            run = left_of_stretch(begin + at, stretch, number - at);
+            map_indices(known->tables[group_of(tables->of_stretch[(begin + at) / stretch])], contexts + at, run);
         }
         if (read_symbols(&reader, contexts, number, tables->slots, symbols)) return DAMAGED;
         if (NAMED(join_numbers)(symbols, number, meanings, &extra, residuals)) return DAMAGED;
-        NAMED(children)(residuals, parent + begin * WIDTH, number, order, child + begin * WIDTH);
+        for (size_t at = 0; at < number; at += run) {
+            run = left_of_stretch(begin + at, stretch, number - at);
+            const Turn turn = turn_of(tables->of_stretch[(begin + at) / stretch] % DIRECTIONS, order);
+            const size_t first = (begin + at) * WIDTH;
+            NAMED(children)(residuals + at, parent + first, run, order, turn, child + first);
+        }
     }
     if (close_symbols(&reader) || !rest_is_zero(&extra)) return DAMAGED;
     return (extra.position + 7) / 8 == input->size ? 0 : DAMAGED;
@@ -240,3 +259,4 @@ static int NAMED(decode_numbers)(Input *input, const uint8_t *parent, size_t cou
 #undef JOIN_
 #undef NUMBER
 #undef WIDTH
+#undef SUM

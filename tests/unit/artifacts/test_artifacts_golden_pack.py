@@ -1,4 +1,4 @@
-"""A pack that was written once and must be readable for as long as any release reads packs of version 2.
+"""A pack that was written once and must be readable for as long as any release reads packs of version 3.
 
 golden_pack.json holds it, with every way of writing a piece and every codec of a block in it, and the SHA-256 of what each piece
 is. A new way gets a new id and a piece more at the end; what stands there is never written again.

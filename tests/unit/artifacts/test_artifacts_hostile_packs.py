@@ -149,12 +149,12 @@ def test_bombs_are_refused_before_memory_is_taken(arrived: Arrived, bomb: str) -
     if bomb == "zstd block":
         size = next(file.size for file in arrived.manifest.files if file.path == "config.json")
         block = b"\x01" + bytes(4) + swollen
-        head = bytes([1, 1, 0]) + (4096).to_bytes(4, "little") + size.to_bytes(8, "little")
+        head = bytes([2, 1, 0]) + (4096).to_bytes(4, "little") + size.to_bytes(8, "little")
         job = arrived.forge(number, PackedPiece(LADDER, 0, None, None), head + len(block).to_bytes(4, "little") + block)
         words = ("config.json", "zstd frame does not claim")
     else:
         sizes = (1 << 28).to_bytes(4, "big") + len(swollen).to_bytes(4, "big")
-        job = arrived.stored(b"LIFEBOAT\x00\x02\x00\x00" + sizes + swollen)
+        job = arrived.stored(b"LIFEBOAT\x00\x03\x00\x00" + sizes + swollen)
         words = ("claims a header of",)
     tracemalloc.start()
     arrived.refuse(job, *words)

@@ -184,7 +184,7 @@ def test_a_pack_names_only_the_versions_that_it_builds_on() -> None:
 def test_the_form_of_a_pack_is_frozen() -> None:
     written = pack(JOB, PIECES, [b"abc", b"", b"de"])
     magic, version, reserved, claimed, length = struct.unpack_from(">8sHHII", written)
-    assert (magic, version, reserved) == (MAGIC, 2, 0)
+    assert (magic, version, reserved) == (MAGIC, 3, 0)
     text = zstandard.ZstdDecompressor().decompress(written[20 : 20 + length])
     assert len(text) == claimed
     assert text.decode() == (
@@ -207,7 +207,7 @@ def test_a_changed_pack_is_refused_or_says_the_same(data) -> None:  # type: igno
     assert len(found.payload(0)) == 3
 
 
-def forged(pieces: str, payload: bytes = b"", version: int = 2, text: bytes | None = None, claim: int = 0) -> bytes:
+def forged(pieces: str, payload: bytes = b"", version: int = 3, text: bytes | None = None, claim: int = 0) -> bytes:
     if text is None:
         text = (
             f'{{"bases":["{PARENT}"],"batch":0,"chunk_bytes":67108864,"model":"m","pieces":{pieces},'
@@ -223,7 +223,7 @@ def forged(pieces: str, payload: bytes = b"", version: int = 2, text: bytes | No
         b"",
         MAGIC,
         b"NOTAPACK" + b"\x00" * 20,
-        forged("[]", version=3),
+        forged("[]", version=2),
         forged("[[9,3,null,null]]", b"abc"),
         forged("[[0,4,null,null]]", b"abc"),
         forged("[[0,2,null,null]]", b"abc"),
@@ -243,7 +243,7 @@ def forged(pieces: str, payload: bytes = b"", version: int = 2, text: bytes | No
         forged("", text=b'{"x":1}'),
         forged("", text=b"\x00" * (1 << 26)),
         forged("[]", claim=5),
-        MAGIC + struct.pack(">HHII", 2, 0, 10, 1 << 31),
+        MAGIC + struct.pack(">HHII", 3, 0, 10, 1 << 31),
     ],
 )
 def test_a_pack_that_lies_is_refused(data: bytes) -> None:

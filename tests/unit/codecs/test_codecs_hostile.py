@@ -120,6 +120,6 @@ def test_unknown_codecs_and_versions_are_named(form: str) -> None:
 
 
 def test_a_claim_of_many_blocks_takes_no_memory() -> None:
-    head = struct.pack("<BBBIQ", 1, 0, 13, 4096, 1 << 60)
+    head = struct.pack("<BBBIQ", ladder.VERSION, 0, 13, 4096, 1 << 60)
     with pytest.raises(DamagedBlockError, match="cannot hold"):
         ladder.open_tensor(head + bytes(100), 1 << 60, "BF16")

@@ -1,278 +1,9 @@
-/* Bits, distributions and interleaved rANS: the same bytes as bits.py and ans.py of functions/artifacts/codecs, where the format
-   is written down. Everything here is static and works on memory that the caller has measured; readers check before they read. */
+/* Interleaved rANS: the same bytes as ans.py of functions/artifacts/codecs, where the format is written down. */
 
-#ifndef LIFEBOAT_CODING_H
-#define LIFEBOAT_CODING_H
+#ifndef LIFEBOAT_RANS_H
+#define LIFEBOAT_RANS_H
 
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#if defined(__AVX2__) || defined(__BMI2__)
-#include <immintrin.h>
-#endif
-
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the format is little-endian, and so is every machine that this kernel is built for"
-#endif
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-
-enum { OUT_OF_MEMORY = -1, NO_ROOM = -2, DAMAGED = -3, TOO_MANY_EXPONENTS = -4 };
-
-enum {
-    PRECISION_BITS = 12,
-    TOTAL = 1 << PRECISION_BITS,
-    LOWEST_STATE = 1 << 16,
-    MOST_LANES = 64,
-    MOST_LANES_LOG = 6,
-    SYMBOLS_A_LANE_LOG = 12,
-    WORDS_BEFORE = 8, /* what a vector of words takes where only some of them are kept */
-    MOST_SYMBOLS = 256,
-    MOST_CODE = 44,
-    FIRST_CODE = 32,
-    MOST_ZEROS = 64,
-};
-
-typedef struct {
-    uint8_t *data;
-    size_t size;     /* bytes written */
-    size_t capacity; /* a writer that is full stays full: `failed` */
-    int failed;
-} Output;
-
-typedef struct {
-    const uint8_t *data;
-    size_t size;
-} Input;
-
-static void put(Output *output, const void *data, size_t size) {
-    if (output->failed || size > output->capacity - output->size) {
-        output->failed = 1;
-        return;
-    }
-    if (size) memcpy(output->data + output->size, data, size);
-    output->size += size;
-}
-
-static void put_byte(Output *output, unsigned value) {
-    uint8_t byte = (uint8_t)value;
-    put(output, &byte, 1);
-}
-
-/* Return the first `size` bytes and go past them; null if there are fewer. */
-static const uint8_t *take(Input *input, size_t size) {
-    if (size > input->size) return NULL;
-    const uint8_t *found = input->data;
-    input->data += size;
-    input->size -= size;
-    return found;
-}
-
-/* Fields into an output, least significant bit first. */
-typedef struct {
-    Output *output;
-    uint64_t pending;
-    unsigned filled; /* bits in `pending`, below 32 between fields */
-} BitWriter;
-
-ALWAYS_INLINE void put_short_field(BitWriter *writer, uint64_t value, unsigned length) {
-    writer->pending |= value << writer->filled;
-    writer->filled += length;
-    if (writer->filled >= 32) {
-        Output *output = writer->output;
-        if (output->capacity - output->size >= 4 && !output->failed) {
-            uint32_t word = (uint32_t)writer->pending;
-            memcpy(output->data + output->size, &word, 4);
-            output->size += 4;
-        } else {
-            output->failed = 1;
-        }
-        writer->pending >>= 32;
-        writer->filled -= 32;
-    }
-}
-
-/* Append a field of 0 to 64 bits; bits above its length must be zero. */
-ALWAYS_INLINE void put_field(BitWriter *writer, uint64_t value, unsigned length) {
-    if (length > 32) {
-        put_short_field(writer, value & 0xFFFFFFFFu, 32);
-        value >>= 32;
-        length -= 32;
-    }
-    put_short_field(writer, value, length);
-}
-
-static void finish_fields(BitWriter *writer) {
-    uint32_t word = (uint32_t)writer->pending;
-    put(writer->output, &word, (writer->filled + 7) / 8);
-    writer->pending = 0;
-    writer->filled = 0;
-}
-
-typedef struct {
-    const uint8_t *data;
-    uint64_t position, end; /* in bits */
-} BitReader;
-
-/* Read a field of 0 to 56 bits that lies before the end. */
-ALWAYS_INLINE uint64_t get_short_field(BitReader *reader, unsigned length) {
-    size_t byte = (size_t)(reader->position >> 3), bytes = (size_t)(reader->end >> 3);
-    uint64_t window = 0;
-    if (byte + 8 <= bytes) {
-        memcpy(&window, reader->data + byte, 8);
-    } else {
-        for (size_t at = byte; at < bytes; at++) window |= (uint64_t)reader->data[at] << (8 * (at - byte));
-    }
-    window >>= reader->position & 7;
-    reader->position += length;
-    return window & ((UINT64_C(1) << length) - 1);
-}
-
-/* Read a field of 0 to 64 bits; false if the data ends before it. */
-ALWAYS_INLINE int get_field(BitReader *reader, unsigned length, uint64_t *value) {
-    if (length > reader->end - reader->position) return 0;
-    uint64_t low = 0;
-    unsigned done = 0;
-    if (length > 32) {
-        low = get_short_field(reader, 32);
-        done = 32;
-    }
-    *value = low | (get_short_field(reader, length - done) << done);
-    return 1;
-}
-
-/* True if only zeros follow in the byte that was begun. */
-static int rest_is_zero(const BitReader *reader) {
-    unsigned used = (unsigned)(reader->position & 7);
-    return !used || !(reader->data[reader->position >> 3] >> used);
-}
-
-ALWAYS_INLINE unsigned highest_bit(uint64_t value) { return 63u - (unsigned)__builtin_clzll(value | 1); }
-
-/* Frequencies that add up to TOTAL, as ans.normalise finds them. */
-static void normalise(const uint32_t counts[MOST_SYMBOLS], uint16_t frequencies[MOST_SYMBOLS]) {
-    uint64_t total = 0;
-    for (int symbol = 0; symbol < MOST_SYMBOLS; symbol++) total += counts[symbol];
-    memset(frequencies, 0, MOST_SYMBOLS * sizeof *frequencies);
-    if (!total) {
-        frequencies[0] = TOTAL;
-        return;
-    }
-    int64_t excess = -TOTAL;
-    for (int symbol = 0; symbol < MOST_SYMBOLS; symbol++) {
-        if (!counts[symbol]) continue;
-        uint64_t share = ((uint64_t)counts[symbol] * TOTAL + total / 2) / total;
-        frequencies[symbol] = (uint16_t)(share ? share : 1);
-        excess += frequencies[symbol];
-    }
-    if (!excess) return;
-    int64_t left = excess > 0 ? excess : -excess, weight_left = 0;
-    int reserved = excess > 0;
-    for (int symbol = 0; symbol < MOST_SYMBOLS; symbol++) {
-        if (frequencies[symbol]) weight_left += frequencies[symbol] - reserved;
-    }
-    for (int symbol = 0; symbol < MOST_SYMBOLS; symbol++) {
-        int64_t weight = frequencies[symbol] ? frequencies[symbol] - reserved : 0;
-        if (!weight) continue;
-        int64_t share = left * weight / weight_left;
-        frequencies[symbol] = (uint16_t)(excess > 0 ? frequencies[symbol] - share : frequencies[symbol] + share);
-        left -= share;
-        weight_left -= weight;
-    }
-}
-
-static void frequencies_of_codes(const uint8_t codes[MOST_SYMBOLS], uint16_t frequencies[MOST_SYMBOLS]) {
-    uint32_t weights[MOST_SYMBOLS];
-    for (int symbol = 0; symbol < MOST_SYMBOLS; symbol++) {
-        unsigned code = codes[symbol], shift = code < 8 ? 0 : (code >> 2) - 1;
-        weights[symbol] = ((code - (shift << 2)) << shift) + ((1u << shift) >> 1);
-    }
-    normalise(weights, frequencies);
-}
-
-static void codes_of_counts(const uint32_t counts[MOST_SYMBOLS], uint8_t codes[MOST_SYMBOLS]) {
-    uint16_t frequencies[MOST_SYMBOLS];
-    normalise(counts, frequencies);
-    for (int symbol = 0; symbol < MOST_SYMBOLS; symbol++) {
-        unsigned frequency = frequencies[symbol], highest = highest_bit(frequency);
-        unsigned shift = highest > 2 ? highest - 2 : 0;
-        codes[symbol] = (uint8_t)((shift << 2) + (frequency >> shift));
-    }
-}
-
-static int predicted_code(const uint8_t *codes, int symbol) {
-    if (!symbol) return FIRST_CODE;
-    return symbol < 3 ? codes[symbol - 1] : codes[symbol - 2];
-}
-
-static void write_table(BitWriter *writer, const uint8_t codes[MOST_SYMBOLS]) {
-    int size = MOST_SYMBOLS;
-    while (!codes[size - 1]) size--;
-    put_field(writer, (uint64_t)(size - 1), 8);
-    for (int symbol = 0; symbol < size; symbol++) {
-        int difference = predicted_code(codes, symbol) - codes[symbol];
-        if (!difference) {
-            put_field(writer, 1, 1);
-            continue;
-        }
-        unsigned number = (unsigned)(difference > 0 ? 2 * difference - 2 : -2 * difference - 1);
-        put_field(writer, (uint64_t)(2 * (number & 1) + 1) << ((number >> 1) + 1), (number >> 1) + 3);
-    }
-}
-
-static int read_table(BitReader *reader, int alphabet, uint8_t codes[MOST_SYMBOLS]) {
-    uint64_t field;
-    memset(codes, 0, MOST_SYMBOLS);
-    if (!get_field(reader, 8, &field) || (int)field >= alphabet) return DAMAGED;
-    int size = (int)field + 1;
-    for (int symbol = 0; symbol < size; symbol++) {
-        int code = predicted_code(codes, symbol), half = 0;
-        if (!get_field(reader, 1, &field)) return DAMAGED;
-        if (!field) {
-            for (;;) {
-                if (!get_field(reader, 1, &field)) return DAMAGED;
-                if (field) break;
-                if (++half > MOST_ZEROS) return DAMAGED;
-            }
-            if (!get_field(reader, 1, &field)) return DAMAGED;
-            code += field ? half + 1 : -half - 1;
-        }
-        if (code < 0 || code > MOST_CODE) return DAMAGED;
-        codes[symbol] = (uint8_t)code;
-    }
-    return codes[size - 1] ? 0 : DAMAGED;
-}
-
-/* What encoding a symbol needs. The reciprocal is 2^32 / frequency, rounded down: a product with a state of 32 bits is the
-   quotient or one less, and the remainder tells which. */
-typedef struct {
-    uint32_t reciprocal;
-    uint16_t frequency, start;
-} Coding;
-
-static void fill_codings(const uint16_t frequencies[MOST_SYMBOLS], Coding codings[MOST_SYMBOLS]) {
-    uint32_t start = 0;
-    for (int symbol = 0; symbol < MOST_SYMBOLS; symbol++) {
-        uint32_t frequency = frequencies[symbol];
-        codings[symbol].reciprocal = frequency ? UINT32_MAX / frequency : 0;
-        codings[symbol].frequency = (uint16_t)frequency;
-        codings[symbol].start = (uint16_t)start;
-        start += frequency;
-    }
-}
-
-/* For each slot of one distribution: frequency - 1, slot - start and symbol, in 12, 12 and 8 bits. */
-static void fill_slots(const uint16_t frequencies[MOST_SYMBOLS], uint32_t slots[TOTAL]) {
-    uint32_t slot = 0;
-    for (uint32_t symbol = 0; symbol < MOST_SYMBOLS; symbol++) {
-        uint32_t frequency = frequencies[symbol];
-        for (uint32_t offset = 0; offset < frequency; offset++) {
-            slots[slot++] = ((frequency - 1) << 20) | (offset << 8) | symbol;
-        }
-    }
-}
+#include "tables.h"
 
 static unsigned lanes_log_for(size_t count) {
     unsigned log = count ? highest_bit(count) : 0;
@@ -496,8 +227,8 @@ static int close_symbols(const SymbolReader *reader) {
     return reader->words == reader->end ? 0 : DAMAGED;
 }
 
-/* Append one table and the symbols coded with it. */
-static int write_run(Output *output, const uint8_t *symbols, size_t count) {
+/* Append one table and the symbols coded with it; `room` as for write_symbols. */
+static void write_run(Output *output, const uint8_t *symbols, size_t count, uint16_t *room) {
     uint32_t counts[MOST_SYMBOLS] = {0};
     for (size_t at = 0; at < count; at++) counts[symbols[at]]++;
     uint8_t codes[MOST_SYMBOLS];
@@ -506,14 +237,10 @@ static int write_run(Output *output, const uint8_t *symbols, size_t count) {
     codes_of_counts(counts, codes);
     frequencies_of_codes(codes, frequencies);
     fill_codings(frequencies, codings);
-    uint16_t *room = malloc((count + WORDS_BEFORE) * sizeof *room);
-    if (!room) return OUT_OF_MEMORY;
     BitWriter writer = {output, 0, 0};
     write_table(&writer, codes);
     finish_fields(&writer);
     write_symbols(output, symbols, NULL, count, codings, room);
-    free(room);
-    return 0;
 }
 
 static int read_run(Input *input, size_t count, int alphabet, uint8_t *symbols) {
@@ -528,27 +255,6 @@ static int read_run(Input *input, size_t count, int alphabet, uint8_t *symbols) 
     SymbolReader run;
     if (open_symbols(input, count, &run) || read_symbols(&run, NULL, count, slots, symbols)) return DAMAGED;
     return close_symbols(&run);
-}
-
-/* Tables of several distributions: codes, then either codings or slots. */
-static void write_tables(Output *output, const uint8_t (*codes)[MOST_SYMBOLS], size_t number) {
-    BitWriter writer = {output, 0, 0};
-    for (size_t table = 0; table < number; table++) write_table(&writer, codes[table]);
-    finish_fields(&writer);
-}
-
-static int read_tables(Input *input, size_t number, int alphabet, uint32_t *slots) {
-    BitReader reader = {input->data, 0, (uint64_t)input->size * 8};
-    for (size_t table = 0; table < number; table++) {
-        uint8_t codes[MOST_SYMBOLS];
-        uint16_t frequencies[MOST_SYMBOLS];
-        if (read_table(&reader, alphabet, codes)) return DAMAGED;
-        frequencies_of_codes(codes, frequencies);
-        fill_slots(frequencies, slots + table * TOTAL);
-    }
-    if (!rest_is_zero(&reader)) return DAMAGED;
-    take(input, (size_t)((reader.position + 7) / 8));
-    return 0;
 }
 
 #endif
