@@ -93,8 +93,8 @@ def rounded(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], Tables]:
 
 
 def code_of(weights: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the codes of weights below 2^16: four to an octave, so they are logarithms as well."""
-    lengths = np.searchsorted(np.int64(1) << np.arange(17), weights, side="right")
+    """Return the codes of weights up to 2^17: four to an octave, so they are logarithms as well."""
+    lengths = np.searchsorted(np.int64(1) << np.arange(18), weights, side="right")
     shift = np.maximum(lengths.astype(np.int64) - 3, 0)
     codes: NDArray[np.int64] = (shift << 2) + (weights >> shift)
     return codes

@@ -53,7 +53,7 @@ def encode(child: Bytes, parent: Bytes, layout: Layout, stretch: int) -> bytes:
         symbols[hits], extra[hits], lengths[hits] = tokens.ALPHABET[layout.width] + number, 0, 0
     of_number = groups.spread(groups.groups_of(kinds), stretch, len(of_child))
     cells = of_number * groups.INDICES + groups.indices(of_parent, layout, reference)
-    found = groups.contexts(symbols, cells)
+    found = groups.contexts(symbols, cells, layout)
     contexts = found.table.reshape(-1)[cells]
     codes, tables = ans.rounded(ans.counted(symbols, contexts, found.number))
     head = struct.pack("<HHB", stretch, reference, len(favourites)) + favourites.tobytes()

@@ -21,9 +21,11 @@ hint: decoding takes reference and kinds as they are sent.
 
 Exponent index: 63 for the reference exponent and above, one less for each below, down to 0; always 0 for integers.
 
-Cells (group, exponent index) with like residuals share a distribution. A cell's level is the code (ans.py) of the mean of its
-symbols' numbers (tokens.py) times 256, rounded down: a quarter of an octave. Levels are put together from the lowest up until a
-distribution has 512 members; a rest joins the one before it.
+Cells (group, exponent index) with like residuals share a distribution. A cell's level follows from the mean m of its symbols'
+numbers (tokens.py) times 256, rounded down, in quarters of an octave: with f = 2^(K+9), where numbers begin to be logarithms, it
+is the code (ans.py) of m below f, and above that of f and one more for each 2^(K+6), at most 511. Levels are put together from
+the lowest up until a distribution has 1,024 members, or twice as many each time while there are more than 64; a rest joins the
+one before it.
 
 Distributions of cells: 1 byte, number of distributions less one (at most 63); for each group that occurs, in order: a field of 6
 bits, its lowest index, then for each index from 63 down to it the number of its distribution as a number near a prediction
@@ -37,7 +39,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from functions.artifacts.codecs import ans, bits
+from functions.artifacts.codecs import ans, bits, tokens
 from functions.artifacts.codecs.ans import take
 from functions.artifacts.codecs.errors import DamagedBlockError
 from functions.artifacts.codecs.integers import Words, exponents, parent_mask
@@ -54,10 +56,11 @@ REFERENCE_STEP = 8
 # A square of standard deviations: chance gives fewer than one row in ten thousand a direction.
 LEAST_DIRECTED = 16
 MOST_TABLES = 64
-# A distribution costs about 15 bytes; below this many members the sharper fit does not earn them.
-LEAST_MEMBERS = 512
+# A distribution costs about 20 bytes; below this many members the sharper fit does not earn them.
+LEAST_MEMBERS = 1024
 FIRST_STEP = 2
 _INDEX_BITS = 6
+_MOST_LEVELS = 512
 
 
 @dataclass(frozen=True)
@@ -136,27 +139,43 @@ def groups_of(of_stretch: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return (of_stretch // DIRECTIONS * 2 + (of_stretch % DIRECTIONS > 0)).astype(np.uint8)
 
 
-def contexts(symbols: NDArray[np.uint8], cells: NDArray[np.int64]) -> Contexts:
+def contexts(symbols: NDArray[np.uint8], cells: NDArray[np.int64], layout: Layout) -> Contexts:
     """Return which cells share a distribution, each number's cell being its group times 64 plus its index."""
     members = np.bincount(cells, minlength=GROUPS * INDICES)
     sums = np.zeros(GROUPS * INDICES, np.int64)
     np.add.at(sums, cells, (symbols.astype(np.int64) + 1) // 2)
-    levels = ans.code_of((sums << 8) // np.maximum(members, 1))
-    of_level = np.bincount(levels, weights=members, minlength=MOST_TABLES).astype(np.int64)
-    table_of_level = np.zeros(MOST_TABLES, np.int64)
-    number, together = 0, 0
-    for level, count in enumerate(of_level.tolist()):
-        # A rest joins the one before it, if there is one.
-        table_of_level[level] = number
-        together += count
-        if together >= LEAST_MEMBERS:
-            number, together = number + 1, 0
-    number = max(number, 1)
-    table = np.minimum(table_of_level[levels], number - 1)
+    levels = _levels((sums << 8) // np.maximum(members, 1), layout)
+    of_level = np.bincount(levels, weights=members, minlength=_MOST_LEVELS).astype(np.int64)
+    least = LEAST_MEMBERS
+    while True:
+        table_of_level, number = _put_together(of_level.tolist(), least)
+        if number <= MOST_TABLES:
+            break
+        least *= 2
+    table = np.minimum(np.array(table_of_level)[levels], number - 1)
     table[members == 0] = -1
     shaped = table.reshape(GROUPS, INDICES)
     shaped[(shaped >= 0).any(axis=1)] = _filled(shaped[(shaped >= 0).any(axis=1)], number)
     return Contexts(shaped, number)
+
+
+def _levels(means: NDArray[np.int64], layout: Layout) -> NDArray[np.int64]:
+    k = tokens.MANTISSA_BITS[layout.width]
+    first = np.int64(512 << k)
+    above = np.maximum(means - first, 0) >> (k + 6)
+    found: NDArray[np.int64] = np.minimum(ans.code_of(np.minimum(means, first)) + above, _MOST_LEVELS - 1)
+    return found
+
+
+def _put_together(of_level: list[int], least: int) -> tuple[list[int], int]:
+    """Return the distribution of each level, the rest having one too many, and how many there are."""
+    table_of_level, number, together = [], 0, 0
+    for count in of_level:
+        table_of_level.append(number)
+        together += count
+        if together >= least:
+            number, together = number + 1, 0
+    return table_of_level, max(number, 1)
 
 
 def _filled(rows: NDArray[np.int64], number: int) -> NDArray[np.int64]:

@@ -34,6 +34,7 @@ SOURCES = tuple(
         "lifeboat.c",
         "numbers.h",
         "rans.h",
+        "rans512.h",
         "tables.h",
         "workspace.h",
     )

@@ -73,11 +73,13 @@ static unsigned direction_of(const Tally *tally) {
 /* Count the symbols of a stretch. */
 static void count_cells(Cells *cells, Row row, const uint8_t *symbols, const uint8_t *indices, size_t count) {
     const unsigned place = row.scale * 2u + (row.direction > 0);
-    uint32_t(*counts)[MOST_SYMBOLS] = cells->counts[place];
+    uint32_t *counts = cells->counts[place][0];
     uint8_t lowest = INDICES - 1;
     for (size_t at = 0; at < count; at++) lowest = indices[at] < lowest ? indices[at] : lowest;
     if (INDICES - lowest > cells->depth[place]) cells->depth[place] = (uint8_t)(INDICES - lowest);
-    for (size_t at = 0; at < count; at++) counts[indices[at]][symbols[at]]++;
+    uint16_t places[MOST_STRETCH];
+    for (size_t at = 0; at < count; at++) places[at] = (uint16_t)(indices[at] * MOST_SYMBOLS + symbols[at]);
+    for (size_t at = 0; at < count; at++) counts[places[at]]++;
 }
 
 /* How many of `most` numbers from a place on are in the stretch of the first. */
@@ -129,7 +131,7 @@ static int64_t encode_delta(const uint8_t *child, const uint8_t *parent, size_t 
     uint8_t class_of[SCALES];
     Contexts contexts;
     classes_of((const void *)work.rows, stretches, class_of);
-    find_contexts(work.cells, class_of, &contexts, work.counts);
+    find_contexts(work.cells, class_of, MANTISSA_IN_NUMBER(width), &contexts, work.counts);
     /* A row becomes its kind in place: the kind of row n takes byte n, and rows have two bytes. */
     uint8_t *kinds = work.rows;
     for (size_t at = 0, begin = 0; at < stretches; at++, begin += stretch) {
@@ -166,7 +168,7 @@ static int64_t decode_delta(const uint8_t *payload, size_t size, const uint8_t *
     if (favourites > MOST_FREQUENT || !frequent) return DAMAGED;
     const size_t stretches = (count + stretch - 1) / stretch;
     Tables tables;
-    void *memory = open_tables(&tables, stretches, MOST_TABLES);
+    void *memory = open_tables(&tables, stretches, MOST_CONTEXTS);
     if (!memory) return OUT_OF_MEMORY;
     Contexts contexts;
     int failure = read_run(&input, stretches, KINDS, tables.of_stretch);

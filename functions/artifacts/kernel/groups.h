@@ -15,8 +15,8 @@ enum {
     LEAST_DIRECTED = 16,
     NARROW_SCALE_BITS = 16, /* for numbers of 1 and 2 bytes */
     WIDE_SCALE_BITS = 4,
-    MOST_TABLES = 64,
-    LEAST_MEMBERS = 512,
+    LEAST_MEMBERS = 1024,
+    MOST_LEVELS = 512,
     FIRST_STEP = 2,
     INDEX_BITS = 6,
 };
@@ -62,11 +62,37 @@ ALWAYS_INLINE int predicted_table(const uint8_t *tables, const uint8_t *before, 
     return table < 0 ? 0 : table >= (int)number ? (int)number - 1 : table;
 }
 
+/* The level of a mean number times 256. */
+ALWAYS_INLINE unsigned level_of(unsigned mean, unsigned mantissa) {
+    const unsigned first = 512u << mantissa;
+    if (mean < first) return code_of(mean);
+    unsigned level = code_of(first) + ((mean - first) >> (mantissa + 6));
+    return level < MOST_LEVELS ? level : MOST_LEVELS - 1;
+}
+
+/* Put levels together to distributions; return how many there are. */
+static unsigned put_together(const uint32_t of_level[MOST_LEVELS], uint8_t table_of_level[MOST_LEVELS]) {
+    for (uint32_t least = LEAST_MEMBERS;; least *= 2) {
+        unsigned number = 0;
+        uint32_t together = 0;
+        for (unsigned level = 0; level < MOST_LEVELS; level++) {
+            table_of_level[level] = (uint8_t)(number < MOST_CONTEXTS ? number : MOST_CONTEXTS);
+            together += of_level[level];
+            if (together < least) continue;
+            number++;
+            together = 0;
+        }
+        if (number <= MOST_CONTEXTS) return number ? number : 1;
+    }
+}
+
 /* Put cells with like residuals together: fill `contexts`, and the counts of each distribution from those of the cells, which are
    zero again after it. */
-static void find_contexts(Cells *cells, const uint8_t class_of[SCALES], Contexts *contexts, uint32_t (*counts)[MOST_SYMBOLS]) {
-    uint32_t members[GROUPS][INDICES], of_level[MOST_TABLES] = {0};
+static void find_contexts(Cells *cells, const uint8_t class_of[SCALES], unsigned mantissa, Contexts *contexts,
+                          uint32_t (*counts)[MOST_SYMBOLS]) {
+    uint32_t members[GROUPS][INDICES], of_level[MOST_LEVELS] = {0};
     uint64_t sums[GROUPS][INDICES];
+    uint16_t levels[GROUPS][INDICES];
     memset(members, 0, sizeof members);
     memset(sums, 0, sizeof sums);
     memset(contexts->occurs, 0, sizeof contexts->occurs);
@@ -88,22 +114,13 @@ static void find_contexts(Cells *cells, const uint8_t class_of[SCALES], Contexts
     for (unsigned group = 0; group < GROUPS; group++) {
         for (unsigned index = 0; index < INDICES; index++) {
             if (!members[group][index]) continue;
-            unsigned level = code_of((unsigned)((sums[group][index] << 8) / members[group][index]));
-            contexts->tables[group][index] = (uint8_t)level;
+            unsigned level = level_of((unsigned)((sums[group][index] << 8) / members[group][index]), mantissa);
+            levels[group][index] = (uint16_t)level;
             of_level[level] += members[group][index];
         }
     }
-    uint8_t table_of_level[MOST_TABLES];
-    uint32_t together = 0;
-    contexts->number = 0;
-    for (unsigned level = 0; level < MOST_TABLES; level++) {
-        table_of_level[level] = (uint8_t)contexts->number;
-        together += of_level[level];
-        if (together < LEAST_MEMBERS) continue;
-        contexts->number++;
-        together = 0;
-    }
-    if (!contexts->number) contexts->number = 1;
+    uint8_t table_of_level[MOST_LEVELS];
+    contexts->number = put_together(of_level, table_of_level);
     const uint8_t *before = NULL;
     for (unsigned group = 0; group < GROUPS; group++) {
         if (!contexts->occurs[group]) continue;
@@ -111,7 +128,7 @@ static void find_contexts(Cells *cells, const uint8_t class_of[SCALES], Contexts
         unsigned lowest = 0;
         while (!members[group][lowest]) lowest++;
         for (unsigned index = INDICES; index-- > lowest;) {
-            unsigned table = members[group][index] ? table_of_level[tables[index]]
+            unsigned table = members[group][index] ? table_of_level[levels[group][index]]
                                                    : (unsigned)predicted_table(tables, before, index, contexts->number);
             tables[index] = (uint8_t)(table < contexts->number ? table : contexts->number - 1);
         }
@@ -151,7 +168,7 @@ static void write_contexts(Output *output, const Contexts *contexts) {
 /* Read what write_contexts wrote; `contexts->occurs` is known. */
 static int read_contexts(Input *input, Contexts *contexts) {
     const uint8_t *byte = take(input, 1), *before = NULL;
-    if (!byte || *byte >= MOST_TABLES) return DAMAGED;
+    if (!byte || *byte >= MOST_CONTEXTS) return DAMAGED;
     contexts->number = *byte + 1u;
     BitReader reader = {input->data, 0, (uint64_t)input->size * 8};
     for (unsigned group = 0; group < GROUPS; group++) {

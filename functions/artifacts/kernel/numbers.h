@@ -126,28 +126,38 @@ static void NAMED(children)(const NUMBER *restrict residuals, const uint8_t *res
     }
 }
 
-/* Write the symbols of numbers that have extra bits, and these bits. */
-static void NAMED(write_extra)(const NUMBER *residuals, const NUMBER *magnitudes, size_t count, const uint64_t *frequent,
-                               int favourites, uint8_t *symbols, BitWriter *writer) {
-    for (size_t first = 0; first < count; first += 8) {
-        uint64_t eight = 0, marks;
-        memcpy(&eight, symbols + first, count - first < 8 ? count - first : 8);
+/* Write the symbol of a number that has extra bits, and these bits. */
+ALWAYS_INLINE void NAMED(write_extra)(NUMBER residual, uint64_t magnitude, const uint64_t *frequent, int favourites, uint8_t *symbol,
+                                      BitWriter *writer) {
+    unsigned shift = highest_bit(magnitude) - MANTISSA_IN_NUMBER(WIDTH);
+    unsigned number = (unsigned)((shift << MANTISSA_IN_NUMBER(WIDTH)) + (magnitude >> shift));
+    *symbol = (uint8_t)(2 * number - (unsigned)(residual >> (8 * WIDTH - 1)));
+    for (int place = 0; place < favourites; place++) {
+        if (frequent[place] != residual) continue;
+        *symbol = (uint8_t)(ALPHABET(WIDTH) + (unsigned)place);
+        return;
+    }
+    put_field(writer, magnitude & ((UINT64_C(1) << shift) - 1), shift);
+}
+
+/* The same for all numbers of a stretch that have extra bits. */
+static void NAMED(write_extras)(const NUMBER *residuals, const NUMBER *magnitudes, size_t count, const uint64_t *frequent,
+                                int favourites, uint8_t *symbols, BitWriter *writer) {
+    const uint64_t least = FIRST_SHIFTED(WIDTH);
+    size_t first = 0;
+    for (; first + 8 <= count; first += 8) {
         /* The top bit of each byte that is at least the first symbol with extra bits; none is above twice 16. */
+        uint64_t marks, eight;
+        memcpy(&eight, symbols + first, 8);
         marks = (eight + EACH_BYTE * (128 - 2 * FIRST_SHIFTED(WIDTH) + 1)) & (EACH_BYTE * 128);
         for (; marks; marks &= marks - 1) {
             size_t at = first + (size_t)(__builtin_ctzll(marks) >> 3);
-            uint64_t magnitude = magnitudes[at];
-            unsigned shift = highest_bit(magnitude) - MANTISSA_IN_NUMBER(WIDTH);
-            unsigned symbol = 2 * (unsigned)((shift << MANTISSA_IN_NUMBER(WIDTH)) + (magnitude >> shift));
-            symbols[at] = (uint8_t)(symbol - (unsigned)(residuals[at] >> (8 * WIDTH - 1)));
-            int place = 0;
-            while (place < favourites && frequent[place] != residuals[at]) place++;
-            if (place < favourites) {
-                symbols[at] = (uint8_t)(ALPHABET(WIDTH) + place);
-            } else {
-                put_field(writer, magnitude & ((UINT64_C(1) << shift) - 1), shift);
-            }
+            NAMED(write_extra)(residuals[at], magnitudes[at], frequent, favourites, symbols + at, writer);
         }
+    }
+    for (; first < count; first++) {
+        if (magnitudes[first] < least) continue;
+        NAMED(write_extra)(residuals[first], magnitudes[first], frequent, favourites, symbols + first, writer);
     }
 }
 
@@ -168,7 +178,7 @@ static void NAMED(split_numbers)(const uint8_t *child, const uint8_t *parent, si
         rows[row].scale = (uint8_t)(tally.changed ? 1 + highest_bit(sum / number) : 0);
         rows[row].direction = (uint8_t)direction_of(&tally);
         NAMED(residuals)(changes, magnitudes, parents, number, turn_of(rows[row].direction, order), symbols);
-        if (WIDTH > 1) NAMED(write_extra)(changes, magnitudes, number, frequent, favourites, symbols, writer);
+        if (WIDTH > 1) NAMED(write_extras)(changes, magnitudes, number, frequent, favourites, symbols, writer);
         count_cells(work->cells, rows[row], symbols, indices, number);
     }
 }
@@ -188,16 +198,21 @@ static int NAMED(find_frequent)(const uint8_t *child, const uint8_t *parent, siz
     return most_frequent(samples, number, frequent);
 }
 
+/* The residual of a symbol and the extra bits that belong to it. */
+ALWAYS_INLINE int NAMED(read_extra)(Meaning meaning, BitReader *extra, NUMBER *residual) {
+    uint64_t bits;
+    if (!get_field(extra, meaning.shift, &bits)) return DAMAGED;
+    *residual = (NUMBER)(meaning.negative ? meaning.base - bits : meaning.base + bits);
+    return 0;
+}
+
 /* Turn symbols, and the extra bits that belong to them, into residuals. */
 static int NAMED(join_numbers)(const uint8_t *symbols, size_t count, const Meaning *meanings, BitReader *extra,
                                NUMBER *residuals) {
     if (WIDTH >= 4) {
         /* Most have extra bits. */
         for (size_t at = 0; at < count; at++) {
-            const Meaning meaning = meanings[symbols[at]];
-            uint64_t bits;
-            if (!get_field(extra, meaning.shift, &bits)) return DAMAGED;
-            residuals[at] = (NUMBER)(meaning.negative ? meaning.base - bits : meaning.base + bits);
+            if (NAMED(read_extra)(meanings[symbols[at]], extra, residuals + at)) return DAMAGED;
         }
         return 0;
     }
@@ -210,18 +225,19 @@ static int NAMED(join_numbers)(const uint8_t *symbols, size_t count, const Meani
         NUMBER half = (NUMBER)(((unsigned)symbols[at] + 1) >> 1), mask = (NUMBER)(0 - (symbols[at] & 1));
         residuals[at] = (NUMBER)((half ^ mask) - mask);
     }
-    for (size_t first = 0; first < count; first += 8) {
-        uint64_t eight = 0, marks;
-        memcpy(&eight, symbols + first, count - first < 8 ? count - first : 8);
-        /* As in split_numbers, but symbols reach up to 255 here: those with the top bit set are marked by it. */
+    size_t first = 0;
+    for (; first + 8 <= count; first += 8) {
+        uint64_t eight, marks;
+        memcpy(&eight, symbols + first, 8);
+        /* As in write_extras, but symbols reach up to 255 here: those with the top bit set are marked by it. */
         marks = ((eight & (EACH_BYTE * 127)) + EACH_BYTE * (128 - 2 * FIRST_SHIFTED(WIDTH) + 1)) | eight;
         for (marks &= EACH_BYTE * 128; marks; marks &= marks - 1) {
             size_t at = first + (size_t)(__builtin_ctzll(marks) >> 3);
-            const Meaning *meaning = &meanings[symbols[at]];
-            uint64_t bits;
-            if (!get_field(extra, meaning->shift, &bits)) return DAMAGED;
-            residuals[at] = (NUMBER)(meaning->negative ? meaning->base - bits : meaning->base + bits);
+            if (NAMED(read_extra)(meanings[symbols[at]], extra, residuals + at)) return DAMAGED;
         }
+    }
+    for (; first < count; first++) {
+        if (NAMED(read_extra)(meanings[symbols[first]], extra, residuals + first)) return DAMAGED;
     }
     return 0;
 }
@@ -237,6 +253,10 @@ static int NAMED(decode_numbers)(Input *input, const uint8_t *parent, size_t cou
     for (size_t begin = 0; begin < count; begin += CHUNK) {
         size_t number = count - begin < CHUNK ? count - begin : CHUNK, run;
         NAMED(indices)(parent + begin * WIDTH, number, layout, reference, contexts);
+        /* The next chunk comes into the cache while this one is read. */
+        for (size_t ahead = begin + CHUNK; ahead < begin + 2 * CHUNK && ahead < count; ahead += 64 / WIDTH) {
+            __builtin_prefetch(parent + ahead * WIDTH);
+        }
         for (size_t at = 0; at < number; at += run) {
             run = left_of_stretch(begin + at, stretch, number - at);
             map_indices(known->tables[group_of(tables->of_stretch[(begin + at) / stretch])], contexts + at, run);

@@ -3,7 +3,7 @@
 #ifndef LIFEBOAT_RANS_H
 #define LIFEBOAT_RANS_H
 
-#include "tables.h"
+#include "rans512.h"
 
 static unsigned lanes_log_for(size_t count) {
     unsigned log = count ? highest_bit(count) : 0;
@@ -72,14 +72,16 @@ static void write_symbols(Output *output, const uint8_t *symbols, const uint8_t 
     uint16_t *end = room + count + WORDS_BEFORE, *next = end;
 #if defined(__AVX2__)
     uint8_t places[256][8];
-    if (lanes >= 8) fill_places(places);
+    const int wide = lanes >= WIDE_LANES && has_avx512();
+    if (lanes >= 8 && !wide) fill_places(places);
 #endif
     for (size_t at = count; at-- > 0;) {
 #if defined(__AVX2__)
         if (lanes >= 8 && (at & mask) == mask) {
             at -= mask;
-            next = write_round(states, lanes, symbols + at, contexts ? contexts + at : NULL, codings,
-                               (const uint8_t (*)[8])places, next);
+            const uint8_t *context = contexts ? contexts + at : NULL;
+            next = wide ? write_wide_round(states, lanes, symbols + at, context, codings, next)
+                        : write_round(states, lanes, symbols + at, context, codings, (const uint8_t (*)[8])places, next);
             continue;
         }
 #endif
@@ -107,6 +109,7 @@ typedef struct {
     size_t lanes;
     const uint8_t *words, *end;
 #if defined(__AVX2__)
+    int wide;
     uint8_t ranks[256][8]; /* for each set of eight lanes, how many of the set come before a lane */
 #endif
 } SymbolReader;
@@ -127,7 +130,8 @@ static int open_symbols(Input *input, size_t count, SymbolReader *reader) {
     if (!reader->words) return DAMAGED;
     reader->end = reader->words + 2 * (size_t)words;
 #if defined(__AVX2__)
-    if (reader->lanes < 8) return 0;
+    reader->wide = reader->lanes >= WIDE_LANES && has_avx512();
+    if (reader->lanes < 8 || reader->wide) return 0;
     for (unsigned set = 0; set < 256; set++) {
         uint8_t rank = 0;
         for (unsigned lane = 0; lane < 8; lane++) {
@@ -181,8 +185,12 @@ static int read_symbols(SymbolReader *reader, const uint8_t *contexts, size_t co
         const uint8_t *words = reader->words;
         const uint8_t *context = contexts ? contexts + begin : NULL;
 #if defined(__AVX2__)
-        if (number == reader->lanes && number >= 8 && (size_t)(reader->end - words) >= 2 * number + 16) {
-            read_round(reader, context, slots, symbols + begin);
+        if (number == reader->lanes && number >= 8 && (size_t)(reader->end - words) >= 2 * number + 32) {
+            if (reader->wide) {
+                reader->words = read_wide_round(reader->states, number, context, slots, words, symbols + begin);
+            } else {
+                read_round(reader, context, slots, symbols + begin);
+            }
             continue;
         }
 #endif

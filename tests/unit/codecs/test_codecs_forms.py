@@ -1,5 +1,8 @@
 """The compiled kernel and NumPy write the same bytes and read each other's, for every dtype and bit pattern."""
 
+import platform
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -66,3 +69,30 @@ def test_every_bit_pattern_against_every_sort_of_parent(library: Path, dtype: st
         out = bytearray(len(child))
         compiled.delta_decode(payload, parent, numbers(layout), memoryview(out))
         assert out == child
+
+
+@pytest.mark.parametrize("flags", [("-march=x86-64-v3", "-DLIFEBOAT_WITHOUT_AVX512"), ()], ids=["AVX2", "portable C"])
+def test_every_way_to_compile_writes_the_same(library: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """What runs depends on the machine and its processor; the bytes do not."""
+    compiler = shutil.which("cc")
+    if compiler is None or (flags and platform.machine() != "x86_64"):
+        pytest.skip("no C compiler on PATH, or another kind of processor")
+    source = next(path for path in kernel.SOURCES if path.suffix == ".c")
+    other = tmp_path / "other.so"
+    command = [compiler, "-std=c11", "-O1", "-fPIC", "-shared", *flags, "-o", str(other), str(source)]
+    subprocess.run(command, check=True, timeout=120)
+    ways = kernel.Kernel(library), kernel.Kernel(other)
+    for dtype in ("BF16", "F32"):
+        child, parent = pair(dtype, "rows", 300_000, 3)
+        found = {way.delta_encode(child, parent, numbers(LAYOUTS[dtype]), 128) for way in ways}
+        found_floats = {way.floats_encode(child, numbers(LAYOUTS[dtype]), 128) for way in ways}
+        assert len(found) == len(found_floats) == 1
+        payload, floats = found.pop(), found_floats.pop()
+        assert payload is not None
+        assert floats is not None
+        for way in ways:
+            out = bytearray(len(child))
+            way.delta_decode(payload, parent, numbers(LAYOUTS[dtype]), memoryview(out))
+            assert out == child
+            way.floats_decode(floats, numbers(LAYOUTS[dtype]), memoryview(out))
+            assert out == child
