@@ -78,6 +78,8 @@ class TensorPlan:
     parent: memoryview | None
     index: ParentIndex | None
     block_bytes: int
+    # The only block, where it was written to choose the codec.
+    written: bytes | None = None
 
     @property
     def count(self) -> int:
@@ -86,6 +88,8 @@ class TensorPlan:
 
     def encode_block(self, number: int) -> bytes:
         """Return a block; its time goes with its bytes, and threads do not wait for each other in it."""
+        if self.written is not None:
+            return self.written
         begin = number * self.block_bytes
         span = slice(begin, begin + self.block_bytes)
         same_range = self.parent[span] if self.parent is not None else None
@@ -121,12 +125,15 @@ def plan_tensor(
             f"parent has {len(older)} bytes, the child {len(view)}: give the tensor of the same shape, or none"
         )
     index = chunks.index_of(older) if layout is None and older is not None else None
-    chosen = codec if codec is not None else _choose(view, older, index, numbers, _unit(layout, shape, numbers.stretch))
-    index = index if chosen is Codec.CHUNKS else None
     unit = _unit(layout, shape, numbers.stretch)
+    chosen, written = (codec, None) if codec is not None else _choose(view, older, index, numbers, unit)
+    index = index if chosen is Codec.CHUNKS else None
     # Stretches are counted from the beginning of a block: where it begins within a row, none would have one scale.
     block_bytes -= block_bytes % unit if unit <= block_bytes else 0
-    return TensorPlan(chosen, dtype, numbers, view, older if layout is not None else None, index, block_bytes)
+    same = older if layout is not None else None
+    return TensorPlan(
+        chosen, dtype, numbers, view, same, index, block_bytes, written if len(view) <= block_bytes else None
+    )
 
 
 def encode_tensor(
@@ -239,23 +246,28 @@ def _map(executor: Executor | None, work: Callable[[int], T], numbers: Iterable[
     return executor.map(work, numbers) if executor else map(work, numbers)
 
 
-def _choose(child: memoryview, parent: memoryview | None, index: ParentIndex | None, shape: Shape, unit: int) -> Codec:
-    """Return the codec that makes the sample smallest; RAW if none is worth it. The sample begins at a multiple of `unit`."""
+def _choose(
+    child: memoryview, parent: memoryview | None, index: ParentIndex | None, shape: Shape, unit: int
+) -> tuple[Codec, bytes | None]:
+    """Return the codec that makes the sample smallest, RAW if none is worth it; and the block, if the sample is all there is.
+
+    The sample begins at a multiple of `unit`.
+    """
     size = min(len(child), SAMPLE_BYTES, max(LEAST_SAMPLE_BYTES, len(child) // SAMPLE_SHARE)) // 8 * 8 or len(child)
     begin = (len(child) - size) // 2 // unit * unit
     span = slice(begin, begin + size)
     sample, older = child[span], parent[span] if parent is not None and index is None else None
     if not size or (older is not None and blocks.are_equal(sample, older)):
         # What is not like the sample will show in its block.
-        return Codec.DELTA if older is not None else Codec.RAW
-    best, smallest = Codec.RAW, WORTHWHILE * size
+        return (Codec.DELTA if older is not None else Codec.RAW), None
+    best, smallest, written = Codec.RAW, WORTHWHILE * size, None
     for codec in _rungs(shape.layout, older is not None, index is not None):
         if best in (Codec.DELTA, Codec.XOR) and codec not in (Codec.DELTA, Codec.XOR) and smallest < CONVINCING * size:
             break
-        length = len(blocks.encode_block(codec, sample, index or older, shape))
-        if length < smallest:
-            best, smallest = codec, length
-    return best
+        block = blocks.encode_block(codec, sample, index or older, shape)
+        if len(block) < smallest:
+            best, smallest, written = codec, len(block), block
+    return best, written if size == len(child) else None
 
 
 def _rungs(layout: Layout | None, has_parent: bool, has_index: bool) -> list[Codec]:
