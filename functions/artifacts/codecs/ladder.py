@@ -35,7 +35,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from functions.artifacts.codecs import blocks, chunks
+from functions.artifacts.codecs import blocks, chunks, general
 from functions.artifacts.codecs.blocks import HEADER, Codec, Shape
 from functions.artifacts.codecs.chunks import ParentIndex
 from functions.artifacts.codecs.errors import CodecError, DamagedBlockError, UnknownCodecError
@@ -55,6 +55,8 @@ LEAST_SAMPLE_BYTES = 16 * 1024
 WORTHWHILE = 0.97
 # A delta this small leaves nothing for a rung below that knows less.
 CONVINCING = 0.5
+# With fewer zero bytes than this the XOR is of dense drift, which a delta always writes smaller: no need to try.
+SPARSE = 0.875
 # A stretch of a row with one scale: shorter follows the scale closer and costs more classes. Rows of up to 512 as a whole
 # measured best on encoders; where nothing says what a row is, 128.
 STRETCH = 128
@@ -264,10 +266,16 @@ def _choose(
     for codec in _rungs(shape.layout, older is not None, index is not None):
         if best in (Codec.DELTA, Codec.XOR) and codec not in (Codec.DELTA, Codec.XOR) and smallest < CONVINCING * size:
             break
+        if codec is Codec.XOR and best is Codec.DELTA and older is not None and not _is_sparse(sample, older):
+            continue
         block = blocks.encode_block(codec, sample, index or older, shape)
         if len(block) < smallest:
             best, smallest, written = codec, len(block), block
     return best, written if size == len(child) else None
+
+
+def _is_sparse(sample: memoryview, older: memoryview) -> bool:
+    return general.exclusive_or(sample, older).count(0) >= SPARSE * len(sample)
 
 
 def _rungs(layout: Layout | None, has_parent: bool, has_index: bool) -> list[Codec]:
