@@ -1,5 +1,5 @@
-/* What all parts use: errors, outputs that measure, inputs that end. Everything here is static and works on memory that the caller
-   has measured. */
+/* What all parts use: errors, outputs that measure, inputs that end. Everything here is static and works on memory that the
+   caller has measured. */
 
 #ifndef LIFEBOAT_BASE_H
 #define LIFEBOAT_BASE_H

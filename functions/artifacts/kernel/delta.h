@@ -66,7 +66,8 @@ typedef struct {
 } Tally;
 
 static unsigned direction_of(const Tally *tally) {
-    if (tally->balance * tally->balance <= LEAST_DIRECTED * tally->changed || abs(tally->balance) <= abs(tally->aligned)) return 0;
+    if (tally->balance * tally->balance <= LEAST_DIRECTED * tally->changed) return 0;
+    if (abs(tally->balance) <= abs(tally->aligned)) return 0;
     return tally->balance > 0 ? 1 : 2;
 }
 

@@ -1,5 +1,5 @@
-/* Which distribution a residual is coded with: the same choices and bytes as groups.py of functions/artifacts/codecs, where they are
-   written down. */
+/* Which distribution a residual is coded with: the same choices and bytes as groups.py of functions/artifacts/codecs, where they
+   are written down. */
 
 #ifndef LIFEBOAT_GROUPS_H
 #define LIFEBOAT_GROUPS_H

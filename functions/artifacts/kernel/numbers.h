@@ -127,8 +127,8 @@ static void NAMED(children)(const NUMBER *restrict residuals, const uint8_t *res
 }
 
 /* Write the symbol of a number that has extra bits, and these bits. */
-ALWAYS_INLINE void NAMED(write_extra)(NUMBER residual, uint64_t magnitude, const uint64_t *frequent, int favourites, uint8_t *symbol,
-                                      BitWriter *writer) {
+ALWAYS_INLINE void NAMED(write_extra)(NUMBER residual, uint64_t magnitude, const uint64_t *frequent, int favourites,
+                                      uint8_t *symbol, BitWriter *writer) {
     unsigned shift = highest_bit(magnitude) - MANTISSA_IN_NUMBER(WIDTH);
     unsigned number = (unsigned)((shift << MANTISSA_IN_NUMBER(WIDTH)) + (magnitude >> shift));
     *symbol = (uint8_t)(2 * number - (unsigned)(residual >> (8 * WIDTH - 1)));

@@ -19,8 +19,8 @@ typedef struct {
     uint8_t depth[2 * SCALES]; /* how many indices, from the highest down to the lowest that occurs */
 } Cells;
 
-/* What an encoder works in: one run of memory that the caller keeps from block to block and that is zero at first, for fresh memory
-   costs nearly as much as the work. */
+/* What an encoder works in: one run of memory that the caller keeps from block to block and that is zero at first, for fresh
+   memory costs nearly as much as the work. */
 typedef struct {
     Cells *cells;
     Coding (*codings)[MOST_SYMBOLS];
