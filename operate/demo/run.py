@@ -15,7 +15,7 @@ from functions.artifacts.paths import manifest_key
 from functions.settings import Site
 from functions.stores.clients import Clients
 from local import paths
-from local.engine.environment import engine_environment
+from local.engine.environment import STATE_AT_THE_END, engine_environment
 from local.errors import GroundNotRunningError
 from local.ground import user_data
 from local.ground.client import DynamodbKind, GroundClient, start_ground
@@ -105,7 +105,7 @@ class Run:
             client = start_ground(home, owned=True)
             self._resources.callback(client.stop)
             self._ground = Ground(client)
-            environment = engine_environment(home / "engine", client, None)
+            environment = engine_environment(home / "engine", client, None) | STATE_AT_THE_END
             os.environ.update(client.environment())
             os.environ.setdefault(access.AWS_REGION, "us-west-2")
             if library := kernel_tool.locate():

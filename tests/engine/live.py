@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from functions.settings import Site
-from local.engine.environment import engine_environment
+from local.engine.environment import STATE_AT_THE_END, engine_environment
 from local.ground.client import GroundClient, start_ground
 from local.names import Cloud, FaultMode
 from local.providers import injections
@@ -100,7 +100,8 @@ def operate(engine: Engine, *arguments: str) -> Applied:
     log = engine.ground / "events.json"
     log.unlink(missing_ok=True)
     # The flag is one of the engine's hidden ones.
-    finished = engine.run(*arguments, "--event-log", str(log), environment={"PULUMI_DEBUG_COMMANDS": "true"})
+    environment = {"PULUMI_DEBUG_COMMANDS": "true"} | STATE_AT_THE_END
+    finished = engine.run(*arguments, "--event-log", str(log), environment=environment)
     lines = log.read_text().splitlines() if log.exists() else []
     return Applied(finished, tuple(json.loads(line) for line in lines))
 
@@ -164,7 +165,10 @@ class Live:
         return lambda: json.loads(file.read_text())[-1]["times"] == 0
 
     def kill_up_when(self, condition: Callable[[], bool], what: str) -> None:
-        """Begin to deploy and SIGKILL the engine as soon as the condition holds; return when its plugins are gone too."""
+        """Begin to deploy and SIGKILL the engine as soon as the condition holds; return when its plugins are gone too.
+
+        This run writes its state at every step, as a user's does: what a kill leaves of it is what is tested.
+        """
         self._in_line = None
         with (self._folder / "killed.log").open("w") as log:
             command = ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from local.engine.environment import STATE_AT_THE_END
 from operate.workspace import make_project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,7 @@ def test_a_block_runs_as_it_stands(tmp_path: Path, block: str) -> None:
     project = make_project(tmp_path / "project")
     for name in ("lifeboat", "service", "functions", "operate", "local", "control"):
         (project / name).symlink_to(ROOT / name)
-    environment = {**os.environ, "LIFEBOAT_HOME": str(tmp_path / "home")}
+    environment = {**os.environ, **STATE_AT_THE_END, "LIFEBOAT_HOME": str(tmp_path / "home")}
     try:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block],
