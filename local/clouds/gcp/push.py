@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 # An empty Pull is asked again after so long: short while messages flow, longer when a subscription is quiet. Each
 # costs about a millisecond of processor time, and the pause is the delay of a first event.
 SHORTEST_PAUSE_SECONDS = 0.005
-LONGEST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 0.1
 PAUSE_GROWTH = 1.2
 # How fast an unreachable cloud is asked again.
 FIRST_RETRY_SECONDS = 0.1
