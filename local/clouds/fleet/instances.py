@@ -32,7 +32,11 @@ SERVICE_COMMAND = (sys.executable, "-m", "service.server")
 # Of this process's environment an instance gets what any container has.
 CONTAINER_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR")
 
+# How often an instance is asked while it boots: often at first, so that its time is known, then less, for it may wait long
+# for a model that nobody has published.
 BOOT_PROBE_SECONDS = 0.05
+BOOT_PROBE_GROWTH = 1.05
+LAST_BOOT_PROBE_SECONDS = 0.25
 STEADY_PROBE_SECONDS = 1.0
 PROBE_TIMEOUT_SECONDS = 2.0
 # An instance that was healthy and has not answered /health for so long is replaced, as a group's health check does.
@@ -332,12 +336,13 @@ class Fleet:
         self._changed.set()
 
     async def _watch(self, instance: Instance) -> None:
-        target = Target(instance.id, instance.port)
+        target, boot_pause = Target(instance.id, instance.port), BOOT_PROBE_SECONDS
         while True:
             healthy = await failure_of(target, HEALTH) is None
             ready = healthy and await failure_of(target, READY) is None
             self._record(instance, healthy, ready, time.monotonic())
-            await asyncio.sleep(STEADY_PROBE_SECONDS if instance.ready_ms is not None else BOOT_PROBE_SECONDS)
+            await asyncio.sleep(STEADY_PROBE_SECONDS if instance.ready_ms is not None else boot_pause)
+            boot_pause = min(boot_pause * BOOT_PROBE_GROWTH, LAST_BOOT_PROBE_SECONDS)
 
     def _record(self, instance: Instance, healthy: bool, ready: bool, now: float) -> None:
         if healthy:
