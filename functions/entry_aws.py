@@ -170,6 +170,14 @@ def features_reconcile(event: Mapping[str, Any], context: LambdaContext) -> dict
     return tell(found.metrics_namespace, found.site, phase, report)
 
 
+def redis_forward(event: Mapping[str, Any], context: object) -> dict[str, Any]:
+    """Handle a tick of the schedule: carry what changes in this site's Redis into its table."""
+    found, clients = _clients(settings.FEATURE_TABLES, settings.REDIS)
+    from functions.features.redis.call import call
+
+    return call(found, clients, _now_ms, event)
+
+
 def feast_apply(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     """Handle a batch of the change stream of one of Feast's tables; answers like `features_apply`."""
     found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.FEATURE_TABLES, settings.FEAST_VIEWS)

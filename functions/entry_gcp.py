@@ -165,6 +165,15 @@ def features_apply(request: "Request") -> tuple[str, int]:
     return ("", 204) if _feature_messages().submit(message) else ("not applied, to be sent again", 503)
 
 
+@functions_framework.http
+def redis_forward(request: "Request") -> dict[str, object]:
+    """Handle a tick of the schedule: carry what changes in this site's Redis into its table."""
+    found, clients = _clients(settings.FEATURE_TABLES, settings.REDIS)
+    from functions.features.redis.call import call
+
+    return call(found, clients, _now_ms, request.get_json(force=True, silent=True) or {})
+
+
 @cache
 def _bridge_to_queue() -> "TopicToQueue":
     found, clients = _clients(settings.BRIDGE_QUEUE)

@@ -35,6 +35,9 @@ HOSTNAME = "LIFEBOAT_HOSTNAME"
 PROBE_PROXY = "LIFEBOAT_PROBE_PROXY"
 RETENTION = "LIFEBOAT_RETENTION"
 USER_DATABASES = "LIFEBOAT_USER_DATABASES"
+REDIS = "LIFEBOAT_REDIS"
+REDIS_PLAIN = "LIFEBOAT_REDIS_PLAIN"
+FORWARD_SECONDS = "LIFEBOAT_FORWARD_SECONDS"
 BRIDGE_TOPIC = "LIFEBOAT_BRIDGE_TOPIC"
 BRIDGE_QUEUE = "LIFEBOAT_BRIDGE_QUEUE"
 METRICS_NAMESPACE = "LIFEBOAT_METRICS_NAMESPACE"
@@ -65,6 +68,10 @@ BYTES_PER_SECOND_RANGE = (1_000_000, 10_000_000_000)
 # second (half a unit for 4 KiB, https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html).
 DEFAULT_RECONCILE_ROWS_PER_SECOND = 20_000
 RECONCILE_ROWS_PER_SECOND_RANGE = (100, 1_000_000)
+
+# How long one call of the forwarder of changes in Redis goes on; Lambda's longest call is the bound.
+DEFAULT_FORWARD_SECONDS = 60
+FORWARD_SECONDS_RANGE = (1, 900)
 
 DEFAULT_MODEL = "recommender"
 DEFAULT_ALIAS = "prod"
@@ -138,6 +145,20 @@ class SpannerPlace:
 
 
 @dataclass(frozen=True)
+class RedisPlace:
+    """This site's Redis as a source of features, and how to sign in: `user` of `cache` on aws, by the account on gcp.
+
+    `authority` is the certificate (PEM) that the server's is signed with, empty where the system knows it.
+    """
+
+    host: str
+    port: int
+    cache: str
+    user: str
+    authority: str = ""
+
+
+@dataclass(frozen=True)
 class ArtifactQueues:
     """A site's own queues of the artifact path: SQS URLs on aws, full names of Pub/Sub topics on gcp.
 
@@ -182,6 +203,8 @@ class Settings:
     reconcile_rows_per_second: int = DEFAULT_RECONCILE_ROWS_PER_SECOND
     aurora: AuroraDatabase | None = None
     spanner: SpannerPlace | None = None
+    redis: RedisPlace | None = None
+    forward_seconds: int = DEFAULT_FORWARD_SECONDS
     bridge_topic: str = ""
     bridge_queue: str = ""
     artifact_queues: Mapping[Site, ArtifactQueues] = field(default_factory=dict)
@@ -227,6 +250,8 @@ def read(environment: Mapping[str, str], required: Iterable[str] = ()) -> Settin
         ),
         aurora=AuroraDatabase(**aurora) if aurora else None,
         spanner=SpannerPlace(**spanner) if spanner else None,
+        redis=reader.redis(),
+        forward_seconds=reader.whole_number(FORWARD_SECONDS, DEFAULT_FORWARD_SECONDS, FORWARD_SECONDS_RANGE),
         bridge_topic=reader.topic(BRIDGE_TOPIC),
         bridge_queue=reader.queue_url(BRIDGE_QUEUE),
         artifact_queues=reader.queues(),
@@ -311,6 +336,17 @@ class _Reader:
             self.problems.append(f"{variable} lacks {', '.join(missing)} for {site}")
             return None
         return texts
+
+    def redis(self) -> RedisPlace | None:
+        given = self.json_map(REDIS)
+        if not given:
+            return None
+        texts = {name: given.get(name) for name in ("host", "cache", "user")}
+        port, authority = str(given.get("port", "")), given.get("authority", "")
+        if not all(isinstance(text, str) and text for text in texts.values()) or not port.isdecimal():
+            self.problems.append(f"{REDIS} must hold host, port, cache and user")
+            return None
+        return RedisPlace(port=int(port), authority=str(authority), **{name: str(text) for name, text in texts.items()})
 
     def queue_url(self, name: str) -> str:
         return self.url(name, "the URL of an SQS queue")

@@ -103,6 +103,10 @@ class Names:
         """Return the URL of an SQS queue (SQS developer guide, queue identifiers)."""
         return f"https://sqs.{self.aws_region}.amazonaws.com/{self.aws_account}/{self.named(purpose)}"
 
+    def memorystore_instance(self, location: str) -> str:
+        """Return the full name of the Redis that is a source of features on Google, as conditions on grants compare it."""
+        return f"projects/{self.google_project}/locations/{location}/instances/{self.named('redis')}"
+
     def artifact_queues(self) -> dict[str, dict[str, str]]:
         """Return the queues of the artifact path by site, as functions read them."""
         purposes = {"jobs": "artifact-jobs", "rebuilds": "artifact-rebuild"}

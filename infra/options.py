@@ -1,12 +1,15 @@
-"""Parts that a stack may have or not, by its config: the bridge and the replication of user data."""
+"""Parts that a stack may have or not, by its config: the bridge, the replication of user data, Redis as a source of features."""
 
 import pulumi
 
 from infra.components.aws_network import AwsNetwork
 from infra.components.aws_queue import AwsQueue, AwsQueueArgs
 from infra.components.bridge import FAILED_DELIVERIES, SECONDS, TO_TOPIC, Bridge, BridgeArgs
+from infra.components.feature_store import AwsFeatureStore, GoogleFeatureStore
 from infra.components.function_settings import FunctionSettings
 from infra.components.google_topic import GoogleTopic, GoogleTopicArgs
+from infra.components.redis import AwsRedis, GoogleRedis
+from infra.components.redis_source import RedisSource, RedisSourceArgs
 from infra.components.user_database import (
     AwsUserDatabase,
     AwsUserDatabaseArgs,
@@ -99,6 +102,34 @@ def user_data(
             workers=settings.sites.gcp.dataflow,
             subnet=subnet,
             protect=settings.protect_data,
+        ),
+        opts,
+    )
+
+
+def redis_source(
+    settings: Settings,
+    names: Names,
+    shared: FunctionSettings,
+    redis: tuple[AwsRedis | None, GoogleRedis | None],
+    tables: tuple[AwsFeatureStore, GoogleFeatureStore],
+    opts: pulumi.ResourceOptions,
+) -> RedisSource | None:
+    """Return what carries changes of both sites' Redis into their tables, if the sites have one."""
+    aws, google = redis
+    if aws is None or google is None:
+        return None
+    return RedisSource(
+        "redis-source",
+        RedisSourceArgs(
+            names=names,
+            project=settings.sites.gcp.project,
+            location=settings.sites.gcp.region,
+            aws_redis=aws,
+            google_redis=google,
+            aws_table=tables[0],
+            google_table=tables[1],
+            shared=shared,
         ),
         opts,
     )

@@ -65,3 +65,5 @@ def export(system: System) -> None:
     if system.user_data is not None:
         users = system.user_data
         pulumi.export("userData", {"drain": users.drain.arn, "apply": users.apply.uri, "databases": users.databases})
+    if system.redis_source is not None:
+        pulumi.export("redisSource", system.redis_source.places)

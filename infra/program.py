@@ -46,6 +46,7 @@ from infra.components.federation import (
 from infra.components.front_door import FrontDoor, FrontDoorArgs
 from infra.components.function_settings import FunctionSettings
 from infra.components.google_function import GoogleFunctionSource, GoogleFunctionSourceArgs
+from infra.components.redis_source import RedisSource
 from infra.components.signing_keys import READER, SigningKeys, SigningKeysArgs
 from infra.components.third_copy import ThirdCopyDisposal, ThirdCopyDisposalArgs
 from infra.components.user_replication import UserReplication
@@ -83,6 +84,7 @@ class System:
     google_features: GoogleFeatureReplication
     bridge: Bridge | None
     user_data: UserReplication | None
+    redis_source: RedisSource | None
 
 
 class Builder:
@@ -197,9 +199,20 @@ class Builder:
         )
         bridge = options.bridge(settings, names, shared, self._on_both())
         user_data = options.user_data(settings, names, shared, aws.network, google.subnet, self._on_both())
+        redis = options.redis_source(settings, names, shared, (aws.redis, google.redis), tables, self._on_both())
         parts = self._serve(sides)
         return System(
-            settings, self._topology, names, parts, artifacts, keys, features, google_features, bridge, user_data
+            settings=settings,
+            topology=self._topology,
+            names=names,
+            sites=parts,
+            artifacts=artifacts,
+            keys=keys,
+            features=features,
+            google_features=google_features,
+            bridge=bridge,
+            user_data=user_data,
+            redis_source=redis,
         )
 
     def _serve(self, sides: Mapping[Site, AwsSide | GoogleSide]) -> Mapping[Site, SiteParts]:

@@ -12,7 +12,16 @@ import pulumi
 VERSION = "2012-10-17"  # the policy language's current version (IAM user guide, reference_policies_elements_version)
 
 # Actions for which AWS knows no narrower resource (service authorization reference).
-UNSCOPED_ACTIONS = frozenset({"ecr:GetAuthorizationToken"})
+UNSCOPED_ACTIONS = frozenset(
+    {
+        "ecr:GetAuthorizationToken",
+        # What Lambda does as a function's role to put it into a network: describing takes no resource, and the interfaces that
+        # the others are about have no name before (Lambda developer guide, configuration-vpc).
+        "ec2:CreateNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DeleteNetworkInterface",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,6 +104,7 @@ class AwsSite(_Part):
     network_range: NetworkRange = "10.20.0.0/16"
     certificate_arn: OptionalText = ""
     capacity_reservation_id: OptionalText = ""
+    redis_node_type: Text = "cache.t4g.small"
 
 
 class DataflowWorkers(_Part):
@@ -135,6 +136,7 @@ class GoogleSite(_Part):
     reservation: OptionalText = ""
     dataflow: DataflowWorkers = DataflowWorkers()
     bigtable_nodes: int = Field(default=1, ge=1, le=100, description="1 to 100 nodes")
+    redis_node_type: Text = "STANDARD_SMALL"
 
 
 class Sites(_Part):
@@ -242,6 +244,7 @@ class Settings(_Part):
     )
     user_data: bool = Field(default=False, description="true or false")
     bridge: bool = Field(default=False, description="true or false")
+    redis_source: bool = Field(default=False, description="true or false")
 
     @field_validator("third_copy_keys", "retention", mode="before")
     @classmethod

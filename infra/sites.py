@@ -20,6 +20,8 @@ from infra.components.feature_store import AwsFeatureStore, GoogleFeatureStore
 from infra.components.google_balancer import GoogleAddress, GoogleBalancer, GoogleBalancerArgs
 from infra.components.google_fleet import GoogleFleet, GoogleFleetArgs
 from infra.components.google_network import GoogleNetwork, GoogleNetworkArgs
+from infra.components.redis import PORT as REDIS_PORT
+from infra.components.redis import AwsRedis, AwsRedisArgs, GoogleRedis, GoogleRedisArgs
 from infra.naming import ALIASES, MANIFESTS, MODELS, Names
 from infra.rights import Statement
 from infra.settings import Settings
@@ -63,9 +65,11 @@ class AwsSide:
                 network_range=site.network_range,
                 listen_port=settings.public_scheme.port,
                 service_port=SERVICE_PORT,
+                inner_ports=(REDIS_PORT,) if settings.redis_source else (),
             ),
             opts,
         )
+        self.redis = self._redis() if settings.redis_source else None
         self._balancer = AwsBalancer(
             "balancer-aws",
             AwsBalancerArgs(
@@ -109,6 +113,23 @@ class AwsSide:
         )
         return SiteParts(fleet.fleet, fleet.size, self.address, (fleet, self._balancer))
 
+    def _redis(self) -> AwsRedis:
+        site, network = self._settings.sites.aws, self._network
+        return AwsRedis(
+            "redis-aws",
+            AwsRedisArgs(
+                cache=self._names.named("redis"),
+                node_type=site.redis_node_type,
+                vpc_id=network.vpc_id,
+                network_range=site.network_range,
+                subnets=network.private_subnets,
+                host_group=network.host_group,
+                dynamodb_addresses=network.dynamodb_addresses,
+                protect=self._settings.protect_data,
+            ),
+            self._opts,
+        )
+
     def _rights(self, image: str) -> Sequence[Statement]:
         rights = [
             *self._artifacts.rights(Access(reads=SERVED)),
@@ -123,6 +144,8 @@ class AwsSide:
                 resources=[self._features.arn],
             ),
         ]
+        if self.redis is not None:
+            rights.append(self.redis.writer())
         if registry_login(image) is not None:
             repository = image.partition("/")[2].rpartition(":")[0]
             site = self._settings.sites.aws
@@ -162,6 +185,7 @@ class GoogleSide:
             opts,
         )
         self.subnet = self._network.subnet
+        self.redis = self._redis() if settings.redis_source else None
         self.address = GoogleAddress("address-gcp", names.named("service"), opts).address
 
     def fleet(self, plan: SitePlan, after: Sequence[pulumi.Resource]) -> SiteParts:
@@ -206,10 +230,29 @@ class GoogleSide:
         )
         return SiteParts(fleet.fleet, fleet.size, self.address, (fleet, balancer))
 
+    def _redis(self) -> GoogleRedis:
+        site, names = self._settings.sites.gcp, self._names
+        return GoogleRedis(
+            "redis-gcp",
+            GoogleRedisArgs(
+                instance=names.named("redis"),
+                full_name=names.memorystore_instance(site.region),
+                project=site.project,
+                location=site.region,
+                node_type=site.redis_node_type,
+                network=self._network.network,
+                subnet=self._network.subnet,
+                protect=self._settings.protect_data,
+            ),
+            self._opts,
+        )
+
     def _grant(self, fleet: GoogleFleet) -> None:
         self._artifacts.grant("fleet-gcp-reads", fleet.member, "roles/storage.objectViewer", SERVED)
         self._artifacts.grant_list("fleet-gcp-lists", fleet.member)
         self._features.writer("fleet-gcp-features", fleet.member)
+        if self.redis is not None:
+            self.redis.writer("fleet-gcp-redis", fleet.member)
 
 
 def service_environment(settings: Settings, names: Names, site: Site) -> dict[str, str]:

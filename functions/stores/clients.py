@@ -14,6 +14,8 @@ from functions.settings import (
     ARTIFACT_BUCKETS,
     ARTIFACT_QUEUES,
     FEATURE_TABLES,
+    REDIS,
+    REDIS_PLAIN,
     SIGNING_KEY,
     USER_DATABASES,
     Settings,
@@ -23,6 +25,7 @@ from functions.stores.protocols import AdoptingRowStore, FeatureTable, MessageQu
 
 if TYPE_CHECKING:
     import requests
+    from redis import Redis
 
     from functions.artifacts.golden import Golden
     from functions.artifacts.sign import Authority, Signer, Trust
@@ -183,6 +186,21 @@ class Clients:
         emulator = "SPANNER_EMULATOR_HOST"
         database = SpannerDatabase(self._channel(emulator, HOST), place.name)
         return SpannerUserData(database, tables, clock_ms, null_elements=not self._environment.get(emulator))
+
+    @cached_property
+    def redis(self) -> "Redis":
+        """This site's Redis as a source of features."""
+        from functions.stores.redis_login import aws_login, google_login, open_redis
+
+        place = self._settings.redis
+        if place is None:
+            raise SettingsError(f"{REDIS} names no server; add it to the function's environment")
+        if self._environment.get(REDIS_PLAIN):
+            return open_redis(place, None)
+        on_aws = self._settings.site is Site.AWS
+        return open_redis(
+            place, aws_login(self._aws_session, place) if on_aws else google_login(self._google_credentials, place)
+        )
 
     def bridge_topic(self, name: str) -> "BridgeTopic":
         """Return a topic that the bridge sends to, by its full name."""

@@ -24,6 +24,20 @@ STREAM_RETRIES = 5_000
 # Below the 24 hours that DynamoDB keeps a stream record: what is parked can still be read again.
 STREAM_RECORD_SECONDS = 80_000
 
+# What Lambda itself does as the function's role to put it into a network (Lambda developer guide, configuration-vpc).
+JOINS_NETWORK = Statement(
+    actions=["ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DeleteNetworkInterface"],
+    resources=["*"],
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionNetwork:
+    """Where a function stands that has to reach what is only in a network: it then reaches nothing but what the network does."""
+
+    subnets: Sequence[pulumi.Input[str]]
+    security_group: pulumi.Input[str]
+
 
 @dataclass(frozen=True, kw_only=True)
 class AwsFunctionArgs:
@@ -38,6 +52,7 @@ class AwsFunctionArgs:
     memory_mb: int
     timeout_seconds: int
     concurrency: int | None = None
+    network: FunctionNetwork | None = None
 
 
 class AwsFunction(pulumi.ComponentResource):
@@ -55,8 +70,10 @@ class AwsFunction(pulumi.ComponentResource):
         write_log = Statement(
             actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[pulumi.Output.concat(log.arn, ":*")]
         )
+        network = args.network
+        joins = [JOINS_NETWORK] if network is not None else []
         self._rights = iam.RolePolicy(
-            f"{name}-rights", name="rights", role=role.name, policy=policy(write_log, *args.rights), opts=child
+            f"{name}-rights", name="rights", role=role.name, policy=policy(write_log, *joins, *args.rights), opts=child
         )
         self._function = lambda_.Function(
             f"{name}-function",
@@ -70,6 +87,11 @@ class AwsFunction(pulumi.ComponentResource):
             memory_size=args.memory_mb,
             timeout=args.timeout_seconds,
             reserved_concurrent_executions=args.concurrency,
+            vpc_config=(
+                {"subnet_ids": list(network.subnets), "security_group_ids": [network.security_group]}
+                if network is not None
+                else None
+            ),
             environment={"variables": dict(args.environment)},
             logging_config={"log_format": "JSON", "log_group": log.name},
             opts=pulumi.ResourceOptions(parent=self, depends_on=[self._rights]),

@@ -38,6 +38,8 @@ class AwsNetworkArgs:
     listen_port: int
     service_port: int
     name: str
+    # Ports inside the network that hosts call beside HTTPS, such as that of Redis.
+    inner_ports: Sequence[int] = ()
 
 
 class AwsNetwork(pulumi.ComponentResource):
@@ -102,8 +104,8 @@ class AwsNetwork(pulumi.ComponentResource):
             private_tables.append(private_routes)
             self.public_subnets.append(public.id)
             self.private_subnets.append(private.id)
-        for service in ("s3", "dynamodb"):
-            ec2.VpcEndpoint(
+        gateways = {
+            service: ec2.VpcEndpoint(
                 f"{name}-{service}",
                 vpc_id=vpc.id,
                 service_name=f"com.amazonaws.{args.region}.{service}",
@@ -111,6 +113,8 @@ class AwsNetwork(pulumi.ComponentResource):
                 route_table_ids=[table.id for table in private_tables],
                 opts=child,
             )
+            for service in ("s3", "dynamodb")
+        }
         balancer = ec2.SecurityGroup(
             f"{name}-balancer",
             name=f"{args.name}-balancer",
@@ -136,6 +140,16 @@ class AwsNetwork(pulumi.ComponentResource):
             ],
             opts=child,
         )
+        inner: list[ec2.SecurityGroupEgressArgsDict] = [
+            {
+                "protocol": "tcp",
+                "from_port": port,
+                "to_port": port,
+                "cidr_blocks": [args.network_range],
+                "description": "inside the network",
+            }
+            for port in args.inner_ports
+        ]
         hosts = ec2.SecurityGroup(
             f"{name}-hosts",
             name=f"{args.name}-hosts",
@@ -157,10 +171,13 @@ class AwsNetwork(pulumi.ComponentResource):
                     "to_port": 443,
                     "cidr_blocks": ["0.0.0.0/0"],
                     "description": "registries and APIs",
-                }
+                },
+                *inner,
             ],
             opts=child,
         )
+        # The addresses of DynamoDB in this region, for rules of who may go nowhere else.
+        self.dynamodb_addresses: pulumi.Output[str] = gateways["dynamodb"].prefix_list_id
         self.vpc_id: pulumi.Output[str] = vpc.id
         self.balancer_group: pulumi.Output[str] = balancer.id
         self.host_group: pulumi.Output[str] = hosts.id

@@ -70,7 +70,10 @@ class GoogleFunctionSource(pulumi.ComponentResource):
 
 @dataclass(frozen=True, kw_only=True)
 class GoogleFunctionArgs:
-    """`account` is the service account's id; `events` is the topic of an event function, None for one that is pushed to."""
+    """`account` is the service account's id; `events` is the topic of an event function, None for one that is pushed to.
+
+    `network` and subnet are those that the function reaches into, if any.
+    """
 
     project: str
     location: str
@@ -86,6 +89,8 @@ class GoogleFunctionArgs:
     # One at a time where every request holds a chunk in memory. More than one needs a whole CPU.
     concurrency: int = 1
     cpu: str | None = None
+    # What it reaches there are private addresses only; everything else goes the way of functions without a network.
+    network: tuple[pulumi.Input[str], pulumi.Input[str]] | None = None
 
 
 class GoogleFunction(pulumi.ComponentResource):
@@ -117,6 +122,23 @@ class GoogleFunction(pulumi.ComponentResource):
                 "retry_policy": "RETRY_POLICY_RETRY",
                 "service_account_email": account.email,
             }
+        service: cloudfunctionsv2.FunctionServiceConfigArgsDict = {
+            "available_memory": args.memory,
+            "timeout_seconds": args.timeout_seconds,
+            "min_instance_count": 0,
+            "max_instance_count": args.max_instances,
+            "max_instance_request_concurrency": args.concurrency,
+            "ingress_settings": "ALLOW_INTERNAL_ONLY",
+            "all_traffic_on_latest_revision": True,
+            "service_account_email": account.email,
+            "environment_variables": dict(args.environment),
+        }
+        if args.cpu:
+            service["available_cpu"] = args.cpu
+        if args.network is not None:
+            network, subnet = args.network
+            service["direct_vpc_network_interfaces"] = [{"network": network, "subnetwork": subnet}]
+            service["direct_vpc_egress"] = "VPC_EGRESS_PRIVATE_RANGES_ONLY"
         function = cloudfunctionsv2.Function(
             f"{name}-function",
             name=args.function,
@@ -127,18 +149,7 @@ class GoogleFunction(pulumi.ComponentResource):
                 "service_account": args.source.builder_name,
                 "source": {"storage_source": {"bucket": args.source.bucket, "object": args.source.object}},
             },
-            service_config={
-                "available_memory": args.memory,
-                "timeout_seconds": args.timeout_seconds,
-                "min_instance_count": 0,
-                "max_instance_count": args.max_instances,
-                "max_instance_request_concurrency": args.concurrency,
-                **({"available_cpu": args.cpu} if args.cpu else {}),
-                "ingress_settings": "ALLOW_INTERNAL_ONLY",
-                "all_traffic_on_latest_revision": True,
-                "service_account_email": account.email,
-                "environment_variables": dict(args.environment),
-            },
+            service_config=service,
             event_trigger=trigger,
             opts=pulumi.ResourceOptions(parent=self, depends_on=before),
         )

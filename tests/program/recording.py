@@ -74,6 +74,8 @@ def _on_aws(args: mocks.MockResourceArgs, arn: str) -> dict[str, Any]:
         # What the function that reads public keys answers; whoever invokes another one does not look.
         "aws:lambda/invocation:Invocation": {"result": json.dumps({"aws": [PUBLIC_KEY], "gcp": [PUBLIC_KEY]})},
         "aws:lb/loadBalancer:LoadBalancer": {"dnsName": "entrance.us-west-2.elb.amazonaws.com"},
+        "aws:elasticache/replicationGroup:ReplicationGroup": {"primaryEndpointAddress": "redis.cache.amazonaws.com"},
+        "aws:ec2/vpcEndpoint:VpcEndpoint": {"prefixListId": f"pl-{args.name}"},
     }
     return computed.get(args.typ, {})
 
@@ -92,6 +94,12 @@ def _on_google(args: mocks.MockResourceArgs) -> dict[str, Any]:
         return {"serviceConfig": {**args.inputs["serviceConfig"], "uri": f"https://{args.inputs['name']}.run.app"}}
     if args.typ == "gcp:kms/cryptoKeyVersion:CryptoKeyVersion":
         return {"name": f"{args.inputs['cryptoKey']}/cryptoKeyVersions/{args.name}"}
+    if args.typ == "gcp:memorystore/instance:Instance":
+        found = {"connectionType": "CONNECTION_TYPE_PRIMARY", "ipAddress": "10.30.0.9", "port": 6379}
+        return {
+            "endpoints": [{"connections": [{"pscAutoConnection": found}]}],
+            "managedServerCas": [{"caCerts": [{"certificates": ["-----BEGIN CERTIFICATE-----"]}]}],
+        }
     return {"address": "203.0.113.7"} if args.typ == "gcp:compute/globalAddress:GlobalAddress" else {}
 
 

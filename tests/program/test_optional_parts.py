@@ -1,4 +1,4 @@
-"""The bridge and user data, where a stack has them: rights, guards, and that no secret is in the program."""
+"""The bridge, user data and Redis, where a stack has them: rights, guards, and that no secret is in the program."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from infra.errors import ConfigError
 from infra.rights import UNSCOPED_ACTIONS
 from tests.program.recording import Recorder, Registration, deploy
 
-BOTH = {"userData": True, "bridge": True}
+BOTH = {"userData": True, "bridge": True, "redisSource": True}
 
 
 @pytest.fixture(scope="module", params=["local", "prod"])
@@ -28,9 +28,10 @@ def named(recorder: Recorder, kind: str, end: str) -> Registration:
 
 
 def test_a_stack_without_them_has_nothing_of_them() -> None:
-    without = deploy("local", {"userData": False, "bridge": False})
+    without = deploy("local", dict.fromkeys(BOTH, False))
     kinds = {each.type for each in without.registrations}
-    assert not {kind for kind in kinds if "spanner" in kind or "rds" in kind or "bridge" in kind}
+    parts = ("spanner", "rds", "bridge", "redis", "elasticache", "memorystore")
+    assert not {kind for kind in kinds if any(part in kind for part in parts)}
 
 
 def test_everything_has_its_sites_provider_and_every_component_registers_its_outputs(recorded: Recorder) -> None:
@@ -136,3 +137,83 @@ def test_a_rate_for_model_files_reaches_every_function_that_sends() -> None:
         if str(each.inputs["name"]).endswith("artifact-encode")
     ]
     assert [each[function_settings.BYTES_PER_SECOND] for each in found] == ["5000000"] * 2
+
+
+def test_redis_is_encrypted_signed_in_to_by_role_and_evicts_nothing(recorded: Recorder) -> None:
+    prod = recorded.stack == "prod"
+    cache = recorded.one("aws:elasticache/replicationGroup:ReplicationGroup")
+    instance = recorded.one("gcp:memorystore/instance:Instance")
+    assert cache.inputs["transitEncryptionEnabled"] and cache.inputs["atRestEncryptionEnabled"]
+    assert "authToken" not in cache.inputs and cache.inputs["multiAzEnabled"]
+    user = recorded.one("aws:elasticache/user:User").inputs
+    assert user["authenticationMode"] == {"type": "iam"} and user["userId"] == user["userName"]
+    assert "passwords" not in user and "-@dangerous" in user["accessString"]
+    (policy,) = recorded.one("aws:elasticache/parameterGroup:ParameterGroup").inputs["parameters"]
+    assert policy == {"name": "maxmemory-policy", "value": "noeviction"}
+    assert instance.inputs["engineConfigs"] == {"maxmemory-policy": "noeviction"}
+    assert instance.inputs["authorizationMode"] == "IAM_AUTH"
+    assert instance.inputs["transitEncryptionMode"] == "SERVER_AUTHENTICATION"
+    assert instance.inputs["persistenceConfig"]["aofConfig"] == {"appendFsync": "ALWAYS"}
+    for each in (cache, instance):
+        assert (each.protect, each.retain) == (prod, prod), each.name
+
+
+def test_what_carries_changes_of_redis_reaches_redis_and_its_table_and_nothing_else(recorded: Recorder) -> None:
+    function = named(recorded, "aws:lambda/function:Function", "-redis-forward").inputs
+    assert len(function["vpcConfig"]["subnetIds"]) >= 2
+    (callers,) = [
+        each for each in recorded.of("aws:ec2/securityGroup:SecurityGroup") if each.name == "redis-aws-callers"
+    ]
+    assert [
+        (rule["fromPort"], rule.get("prefixListIds"), bool(rule.get("cidrBlocks"))) for rule in callers.inputs["egress"]
+    ] == [(6379, None, True), (443, ["pl-network-aws-dynamodb"], False)]
+    assert "ingress" not in callers.inputs
+    (rights,) = [
+        each for each in recorded.of("aws:iam/rolePolicy:RolePolicy") if each.name == "redis-source-aws-rights"
+    ]
+    statements = json.loads(rights.inputs["policy"])["Statement"]
+    connects = [each for each in statements if each["Action"] == ["elasticache:Connect"]]
+    assert len(connects) == 1 and len(connects[0]["Resource"]) == 2 and "*" not in connects[0]["Resource"]
+    assert not any("sts" in action or "sqs" in action for each in statements for action in each["Action"])
+    far = named(recorded, "gcp:cloudfunctionsv2/function:Function", "-redis-forward").inputs["serviceConfig"]
+    assert far["directVpcEgress"] == "VPC_EGRESS_PRIVATE_RANGES_ONLY" and len(far["directVpcNetworkInterfaces"]) == 1
+    grants = [
+        each.inputs
+        for each in recorded.of("gcp:projects/iAMMember:IAMMember")
+        if each.inputs["role"] == "roles/memorystore.dbConnectionUser"
+    ]
+    assert len(grants) == 2
+    assert all(each["condition"]["expression"].endswith("/instances/" + _redis_name(recorded) + '"') for each in grants)
+
+
+def _redis_name(recorder: Recorder) -> str:
+    return str(recorder.one("gcp:memorystore/instance:Instance").inputs["instanceId"])
+
+
+def test_both_sites_forward_every_minute_for_longer_than_one(recorded: Recorder) -> None:
+    ours = named(recorded, "aws:lambda/function:Function", "-redis-forward").inputs
+    theirs = named(recorded, "gcp:cloudfunctionsv2/function:Function", "-redis-forward").inputs["serviceConfig"]
+    schedule = named(recorded, "aws:scheduler/schedule:Schedule", "-redis-forward").inputs
+    job = named(recorded, "gcp:cloudscheduler/job:Job", "-redis-forward").inputs
+    assert (schedule["scheduleExpression"], job["schedule"]) == ("rate(1 minute)", "* * * * *")
+    for environment, limit in (
+        (ours["environment"]["variables"], ours["timeout"]),
+        (theirs["environmentVariables"], theirs["timeoutSeconds"]),
+    ):
+        read = function_settings.read(environment, [function_settings.REDIS, function_settings.FORWARD_SECONDS])
+        assert read.redis is not None and read.redis.port == 6379 and read.redis.host
+        # What is at hand when the time is up is still finished.
+        assert read.forward_seconds < limit
+        assert recorded.stack == "local" or read.forward_seconds > 60
+    assert recorded.outputs["redisSource"]["aws"]["host"] == "redis.cache.amazonaws.com"
+
+
+def test_a_host_may_call_redis_only_where_there_is_one(recorded: Recorder) -> None:
+    def ports(recorder: Recorder) -> list[int]:
+        (group,) = [
+            each for each in recorder.of("aws:ec2/securityGroup:SecurityGroup") if each.name == "network-aws-hosts"
+        ]
+        return [rule["fromPort"] for rule in group.inputs["egress"]]
+
+    assert ports(recorded) == [443, 6379]
+    assert ports(deploy("local")) == [443]

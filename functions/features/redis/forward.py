@@ -7,8 +7,8 @@ them over after a while, and since the merge bears repeats nothing is lost and n
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from functions.errors import PermanentError, TransientError
@@ -16,9 +16,10 @@ from functions.features.apply import FeatureApplier, Result
 from functions.features.errors import PoisonRecordError
 from functions.features.plan import Change, Outcome, Parked, Plan
 from functions.features.redis.source import STREAM, RedisRows
+from functions.features.redis.table import TableOfRedis
 from functions.features.version import beyond_skew
 from functions.stores.errors import StoreUnavailableError
-from functions.stores.protocols import Row
+from functions.stores.protocols import FeatureTable, Row
 from functions.telemetry import LOGGER
 
 GROUP = "lifeboat"
@@ -47,9 +48,18 @@ class RedisParkingLot:
             raise StoreUnavailableError(f"stream {PARKED}: {error}; try again") from error
 
 
+# A consumer that has held nothing and asked for nothing in this long is a forwarder that ended without leaving.
+GONE_MS = 3_600_000
+_FIELD = b"f:"
+
+
 @dataclass
 class Forwarder:
-    """One consumer of the group; as many as are wanted may run, each of another name."""
+    """One consumer of the group; as many as are wanted may run, each of another name.
+
+    With `table`, the site's own, changed features are laid over the row that it has; without one, rows go to the applier's far
+    side as Redis has them.
+    """
 
     redis: Any
     rows: RedisRows
@@ -58,6 +68,7 @@ class Forwarder:
     stream: str = STREAM
     idle_ms: int = IDLE_MS
     block_ms: int = _BLOCK_MS
+    table: FeatureTable | None = None
 
     def prepare(self) -> None:
         """Make the group, from the stream's beginning on; one that is there stays as it is."""
@@ -85,6 +96,14 @@ class Forwarder:
         """Return how many records are not over there yet."""
         return int(self.redis.xlen(self.stream))
 
+    def leave(self) -> None:
+        """Take this consumer out of the group if it holds no records, and those that have long held none."""
+        for each in self.redis.xinfo_consumers(self.stream, GROUP):
+            name = each["name"].decode()
+            # Whoever leaves with records in hand would lose them: others take those over first.
+            if not each["pending"] and (name == self.consumer or each["idle"] > GONE_MS):
+                self.redis.xgroup_delconsumer(self.stream, GROUP, name)
+
     def _take(self) -> list[tuple[str, dict[bytes, bytes]]]:
         claimed = self.redis.xautoclaim(self.stream, GROUP, self.consumer, self.idle_ms, "0-0", _BATCH)[1]
         if claimed:
@@ -94,10 +113,14 @@ class Forwarder:
 
     def _carry(self, entries: list[tuple[str, dict[bytes, bytes]]]) -> Result:
         keys: dict[str, str] = {}
+        names: dict[str, Collection[str] | None] = {}
         parked: list[Parked] = []
         for identity, fields in entries:
             try:
-                keys[identity] = fields[b"k"].decode()
+                key, changed = _read(fields)
+                keys[identity] = key
+                known = names.get(key, ())
+                names[key] = None if known is None or not changed else {*known, *changed}
             except (KeyError, UnicodeDecodeError):
                 parked.append(Parked(identity, "record names no row", {"fields": repr(fields)[:1_000]}))
         # One record stands for all of its row.
@@ -113,7 +136,10 @@ class Forwarder:
                 outcomes[Outcome.STALE] += 1
             else:
                 changes[key] = Change(row, identity)
-        done = self.applier.execute(Plan(changes, {}, parked, outcomes))
+        applier = self.applier
+        if self.table is not None:
+            applier = replace(applier, far=TableOfRedis(self.rows, self.table, names))
+        done = applier.execute(Plan(changes, {}, parked, outcomes))
         failed = {keys.get(identity) for identity in done.failed}
         over = [
             identity for identity, _ in entries if identity not in done.failed and keys.get(identity, "") not in failed
@@ -145,8 +171,8 @@ class Forwarder:
         return row
 
 
-def forward_until(forwarder: Forwarder, stopped: Any) -> None:
-    """Carry batches until `stopped` (a threading.Event) is set; a Redis that is away is tried again."""
+def forward_until(forwarder: Forwarder, stopped: Any, tell: Callable[[Result], object] = lambda result: None) -> None:
+    """Carry batches until `stopped` (a threading.Event, or a Limit) is set; a Redis that is away is tried again."""
     while not stopped.is_set():
         try:
             result = forwarder.turn()
@@ -154,6 +180,14 @@ def forward_until(forwarder: Forwarder, stopped: Any) -> None:
             LOGGER.warning("changes not forwarded: %s", error)
             stopped.wait(1.0)
             continue
-        if result is not None and result.outcomes.get(Outcome.FAILED):
+        if result is None:
+            continue
+        tell(result)
+        if result.outcomes.get(Outcome.FAILED):
             # What failed is taken up again once it is idle; a store that is away is not asked without a pause.
             stopped.wait(0.5)
+
+
+def _read(fields: Mapping[bytes, bytes]) -> tuple[str, list[str]]:
+    """Return the row that a record names, and the features. Raises KeyError and UnicodeDecodeError for what names none."""
+    return fields[b"k"].decode(), [name[len(_FIELD) :].decode() for name in fields if name.startswith(_FIELD)]

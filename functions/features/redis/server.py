@@ -27,8 +27,21 @@ local function stamp(last, site)
   return version + site
 end
 
+-- A record without names stands for the whole row.
 local function record(stream, row, version)
   redis.call('XADD', stream, '*', 'k', row, 'v', text(version))
+end
+
+-- Records which fields of a row were set, some at a time: a call takes no more arguments than Lua's stack has room for.
+local function record_fields(stream, row, version, args, first, step)
+  for start = first, #args, step * 1000 do
+    local parts = {}
+    for index = start, math.min(#args, start + step * 999), step do
+      parts[#parts + 1] = 'f:' .. args[index]
+      parts[#parts + 1] = ''
+    end
+    redis.call('XADD', stream, '*', 'k', row, 'v', text(version), unpack(parts))
+  end
 end
 
 -- KEYS: hash, stream. ARGS: row key, site number, field, value, ... Sets some fields of a row, as a program's own write.
@@ -44,7 +57,16 @@ local function set(keys, args)
     redis.call('HSET', keys[1], args[index], args[index + 1])
   end
   redis.call('HSET', keys[1], VERSION, text(version))
-  record(keys[2], args[1], version)
+  record_fields(keys[2], args[1], version, args, 3, 2)
+  return text(version)
+end
+
+-- KEYS: hash, stream. ARGS: row key, site number, field, ... Stamps fields as they stand once more; returns '' for no row.
+local function touch(keys, args)
+  if redis.call('EXISTS', keys[1]) == 0 then return '' end
+  local version = stamp(known_version(keys[1]), tonumber(args[2]))
+  redis.call('HSET', keys[1], VERSION, text(version))
+  if #args > 2 then record_fields(keys[2], args[1], version, args, 3, 1) else record(keys[2], args[1], version) end
   return text(version)
 end
 
@@ -84,6 +106,7 @@ local function adopt(keys, args)
 end
 
 redis.register_function('lifeboat_set', set)
+redis.register_function('lifeboat_touch', touch)
 redis.register_function('lifeboat_put', put)
 redis.register_function('lifeboat_adopt', adopt)
 """

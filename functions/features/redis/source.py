@@ -4,7 +4,7 @@ What a hash can't say by itself is in two fields that no feature can be called: 
 anything. Values that are no plain number or text are kept as envelope bytes behind a zero byte.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +134,15 @@ class RedisRows:
 
     def bury(self, row: Row) -> bool:
         return not self._put(row, "seen", "", record=True)
+
+    def touch(self, key: str, names: Iterable[str]) -> None:
+        """Put the change of these features on record once more, above all that the row was; no names stand for the whole row."""
+        arguments = [_PREFIX + key, self._stream, key, self._number, *(name.encode() for name in names)]
+        self._ask(lambda: self._redis.fcall("lifeboat_touch", 2, *arguments))
+
+    def refresh(self, row: Row, seen: int) -> bool:
+        """Take a row over from the table unless the hash has moved on from version `seen`; leaves no record."""
+        return not self._put(row, "seen", str(seen), record=False)
 
     def _apply_one(self, row: Row) -> Applied:
         try:
