@@ -40,6 +40,7 @@ from functions.entry_gcp import (
     bridge_to_queue,
     features_apply,
     features_reconcile,
+    redis_forward,
     userdata_apply,
 )
 
@@ -53,6 +54,7 @@ __all__ = [
     "bridge_to_queue",
     "features_apply",
     "features_reconcile",
+    "redis_forward",
     "userdata_apply",
 ]
 '''

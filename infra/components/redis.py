@@ -89,7 +89,6 @@ class AwsRedis(pulumi.ComponentResource):
             engine="valkey",
             engine_version=AWS_ENGINE_VERSION,
             node_type=args.node_type,
-            port=PORT,
             num_cache_clusters=2,
             automatic_failover_enabled=True,
             multi_az_enabled=True,
@@ -114,7 +113,7 @@ class AwsRedis(pulumi.ComponentResource):
         # As functions/settings.py reads it.
         self.place: Mapping[str, pulumi.Input[Any]] = {
             "host": self._cache.primary_endpoint_address,
-            "port": self._cache.port.apply(str),
+            "port": self._cache.port.apply(lambda port: str(port or PORT)),
             "cache": args.cache,
             "user": args.cache,
         }

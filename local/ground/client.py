@@ -95,6 +95,8 @@ class GroundClient:
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS": endpoints.gcp_api,
             "LIFEBOAT_R2_ENDPOINT": endpoints.r2,
             "LIFEBOAT_PROBE_PROXY": endpoints.probe_proxy,
+            # What stands for Redis asks nobody to sign in and speaks without TLS.
+            "LIFEBOAT_REDIS_PLAIN": "true",
         }
 
     def fault(self, cloud: Cloud, mode: FaultMode, latency_ms: int = 0) -> None:

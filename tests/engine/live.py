@@ -38,7 +38,7 @@ PLAN = TrainingPlan(user_rows=2_000, product_rows=1_000, embedding_size=32, inte
 # A limit that only a machine without any time for the tests exceeds. What the gate's limits do is for its own tests.
 FEATURE_LAG_MS = 60_000
 READY_SECONDS = 90.0
-OPTIONAL = ("lifeboat:userData", "lifeboat:bridge")
+OPTIONAL = ("lifeboat:userData", "lifeboat:bridge", "lifeboat:redisSource")
 REQUEST_SECONDS = 5.0
 GOLDEN = {"user_id": "golden", "context": "home_page", "product_ids": ["1", "2", "3"]}
 HOSTNAME = "recommend.lifeboat.example"
@@ -125,7 +125,7 @@ class Live:
     def running(cls, folder: Path, *, whole: bool) -> Iterator["Live"]:
         """Start a ground, with the stack made and nothing in it.
 
-        Only `whole` it has user data and the bridge: a third of the resources, which have no part in a failover.
+        Only `whole` it has user data, the bridge and Redis: a third of the resources, which have no part in a failover.
         """
         client = start_ground(folder / "ground", owned=True)
         try:
@@ -134,8 +134,8 @@ class Live:
             engine = Engine(make_project(folder / "project"), client.folder, environment, STACK)
             engine.run("stack", "init", STACK).expect(0)
             engine.run("config", "set", "--path", "lifeboat:objectives.featureLagMs", str(FEATURE_LAG_MS)).expect(0)
-            for part in OPTIONAL if not whole else ():
-                engine.run("config", "set", part, "false").expect(0)
+            for part in OPTIONAL:
+                engine.run("config", "set", part, "true" if whole else "false").expect(0)
             yield cls(folder, client, engine)
         finally:
             client.stop()

@@ -1,8 +1,9 @@
-"""A stack with the bridge and user data, deployed by `pulumi` on a ground: rows and messages cross; a second run is empty."""
+"""A stack with all its optional parts, deployed by `pulumi` on a ground: rows and messages cross; a second run is empty."""
 
 import random
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 import grpc
@@ -13,7 +14,12 @@ from google.pubsub_v1 import PublisherClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
 from functions import settings
+from functions.features.envelope import Envelope, decode, encode
+from functions.features.redis.source import RedisRows, open_source
+from functions.features.version import stamp
+from functions.settings import Site
 from functions.stores.clients import Clients
+from functions.stores.protocols import FeatureTable, Row
 from functions.userdata.schema import REFERENCE_TABLES
 from local.ground import user_data
 from tests.engine.live import Live
@@ -22,6 +28,7 @@ from tests.local.userdata_sites import a_user, an_order, now_ms
 
 pytestmark = pytest.mark.skipif(bool(user_data.missing()), reason=user_data.missing() or "user data can run")
 REGION = "us-west-2"
+WANTED = {"theirs": 1, "f0": 0, "f1": 1, "f2": 2}
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +97,45 @@ def test_rows_cross_both_ways_and_both_sides_agree(deployed: Live, tell: Callabl
     for direction, found in lags.items():
         middle = sorted(found)[len(found) // 2]
         tell(f"{direction}: median {middle * 1000:.0f} ms, most {max(found) * 1000:.0f} ms")
+
+
+@pytest.mark.timeout(300)
+def test_what_is_set_in_redis_is_in_both_tables(deployed: Live, tell: Callable[[str], None]) -> None:
+    places = deployed.engine.outputs()["redisSource"]
+    environment = environment_of(deployed, "-redis-forward")
+    began = time.monotonic()
+    with variables(environment), ThreadPoolExecutor() as pool:
+        # What the clocks do every minute; a call goes on for its time, and ends meanwhile.
+        apis = (deployed.client.endpoints.aws_api, deployed.client.endpoints.gcp_api)
+        calls = [
+            pool.submit(httpx.post, f"{api}/schedules/run", json={"id": "redis-forward"}, timeout=60) for api in apis
+        ]
+        clients = Clients(settings.read(environment), environment)
+        tables = {site: clients.feature_table(site) for site in Site}
+        lags: list[float] = []
+        for site in Site:
+            redis = RedisRows(open_source(f"redis://{places[site]['host']}:{places[site]['port']}"), site)
+            # The table has more of the row than Redis knows, by a program of the other site.
+            before = Row(f"redis-{site}", stamp(now_ms(), 0, site.peer), encode(Envelope({"theirs": 1})))
+            assert tables[site.peer].write(before) is None
+            until(lambda s=site, b=before: tables[s].read([b.key]) == {b.key: b}, "the row of the other site")
+            redis.prepare()
+            wrote = time.monotonic()
+            for number in range(3):
+                redis.set_features(before.key, {f"f{number}": number})
+            for table in (tables[site], tables[site.peer]):
+                until(lambda t=table, k=before.key: _attributes(t, k) == WANTED, f"all of {before.key}")
+            assert tables[Site.AWS].read([before.key]) == tables[Site.GCP].read([before.key])
+            lags.append(time.monotonic() - wrote)
+        assert [call.result().json()["succeeded"] for call in calls] == [True, True]
+    tell(
+        f"set in redis to both tables: {', '.join(f'{lag * 1000:.0f} ms' for lag in lags)}; {time.monotonic() - began:.1f} s"
+    )
+
+
+def _attributes(table: FeatureTable, key: str) -> object:
+    found = table.read([key]).get(key)
+    return decode(found.envelope).attributes if found is not None else None
 
 
 @pytest.mark.timeout(300)

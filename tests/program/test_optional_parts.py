@@ -1,5 +1,6 @@
 """The bridge, user data and Redis, where a stack has them: rights, guards, and that no secret is in the program."""
 
+import importlib
 import json
 from collections.abc import Iterator
 
@@ -8,6 +9,7 @@ import pytest
 from functions import settings as function_settings
 from functions.bridge.parcel import ORIGIN
 from functions.userdata import schema
+from infra.archives import GOOGLE_MAIN
 from infra.components import user_database
 from infra.components.user_database import DATABASE
 from infra.errors import ConfigError
@@ -108,6 +110,14 @@ def test_the_bridge_guards_against_loops_keeps_order_and_has_dead_letters_on_bot
         each.inputs for each in recorded.of("aws:lambda/eventSourceMapping:EventSourceMapping") if "bridge" in each.name
     ]
     assert (mapping["batchSize"], mapping["functionResponseTypes"]) == (10, ["ReportBatchItemFailures"])
+
+
+def test_every_function_has_its_entry_point(recorded: Recorder) -> None:
+    for each in recorded.of("aws:lambda/function:Function"):
+        module, _, name = str(each.inputs["handler"]).rpartition(".")
+        assert callable(getattr(importlib.import_module(module), name)), each.name
+    for each in recorded.of("gcp:cloudfunctionsv2/function:Function"):
+        assert f'"{each.inputs["buildConfig"]["entryPoint"]}",' in GOOGLE_MAIN, each.name
 
 
 def test_their_functions_come_in_by_the_pool(recorded: Recorder) -> None:

@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from local.clouds import redis
 from local.clouds.actor import Actor
 from local.clouds.aws.buckets import (
     BucketActor,
@@ -50,6 +51,7 @@ def actors(context: CloudContext) -> dict[str, Actor]:
         SCHEDULE_TYPE: context.part(ScheduleActor),
         CLUSTER_TYPE: context.part(UserDatabases),
         INVOCATION_TYPE: InvocationActor(context),
+        redis.AWS_TYPE: redis.RedisActor(context, redis.on_aws),
         **fleet.actors(context),
     }
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from local.clouds import redis
 from local.clouds.actor import Actor
 from local.clouds.context import CloudContext
 from local.clouds.gcp.bigtable import GC_POLICY_TYPE, GcPolicyActor, TableActor, TableAdmin
@@ -63,6 +64,7 @@ class Platform:
             GC_POLICY_TYPE: GcPolicyActor(self.tables, store),
             INSTANCE_TYPE: InstanceActor(self.spanner),
             DATABASE_TYPE: DatabaseActor(self.spanner),
+            redis.GCP_TYPE: redis.RedisActor(self._context, redis.on_gcp),
             JOB_TYPE: TemplateActor({TEMPLATE: self.jobs, SPANNER_TEMPLATE: self.spanner_jobs}),
             SCHEDULE_TYPE: self.schedules,
             KEY_VERSION_TYPE: self.keys,

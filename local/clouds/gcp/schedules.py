@@ -43,7 +43,12 @@ class ScheduleActor:
         request = FunctionRequest(
             str(target.get("httpMethod") or "POST"),
             (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
-            {"host": hostname, "content-type": "application/octet-stream", **text_map(target.get("headers"))},
+            {
+                "host": hostname,
+                "content-type": "application/octet-stream",
+                # Names know no case: two spellings of one would be two headers, which servers refuse.
+                **{name.lower(): value for name, value in text_map(target.get("headers")).items()},
+            },
             _body(resource, target.get("body")),
         )
         timetable = unix_timetable(str(required(resource, "schedule")), str(given.get("timeZone") or "Etc/UTC"))

@@ -1,34 +1,14 @@
 """AWS: names, ids, ARNs and host names as the real provider reports them, and the properties that force a replacement.
 
-Forms are those of the AWS documentation (service authorization reference for ARNs). Ids that AWS makes up are hashes
-of the resource's URN: stable for a stack, different between stacks.
+Ids that AWS makes up are hashes of the resource's URN: stable for a stack, different between stacks.
 """
 
 from typing import Any
 
-from local.providers.behaviours.table import AutoName, Behaviour, Scope, behaviour, counter, merged_tags
-from local.providers.behaviours.table import OutputRule as Rule
+from local.providers.behaviours.aws_rules import NAME, arn, regional, tagged
+from local.providers.behaviours.aws_serving import SERVING
+from local.providers.behaviours.table import AutoName, Behaviour, Scope, behaviour, merged_tags
 from local.providers.wire import Asset
-
-NAME = AutoName()
-_ARN = "arn:aws:{service}:{{region,@region}}:{{@account}}:"
-
-
-def _arn(service: str, rest: str) -> str:
-    return _ARN.format(service=service) + rest
-
-
-def _ec2(kind: str, *, owned: bool = True) -> dict[str, Rule]:
-    owner: dict[str, Rule] = {"ownerId": "{@account}"} if owned else {}
-    return {"arn": _arn("ec2", kind + "/{@id}"), **owner, **_tagged()}
-
-
-def _regional(**outputs: Rule) -> dict[str, Rule]:
-    return {"region": "{region,@region}", **outputs}
-
-
-def _tagged(**outputs: Rule) -> dict[str, Rule]:
-    return {"region": "{region,@region}", "tagsAll": merged_tags("tags"), **outputs}
 
 
 def _content(scope: Scope) -> Any:
@@ -42,7 +22,7 @@ STORAGE = [
         "{bucket}",
         name=AutoName("bucket", maximum=63, lowercase=True),
         replace="bucket bucketPrefix objectLockEnabled region",
-        outputs=_tagged(
+        outputs=tagged(
             arn="arn:aws:s3:::{bucket}",
             bucketDomainName="{bucket}.s3.amazonaws.com",
             bucketRegion="{region,@region}",
@@ -52,7 +32,7 @@ STORAGE = [
     ),
     *(
         behaviour(
-            f"aws:s3/{module}:{module[0].upper()}{module[1:]}", "{bucket}", replace="bucket region", outputs=_regional()
+            f"aws:s3/{module}:{module[0].upper()}{module[1:]}", "{bucket}", replace="bucket region", outputs=regional()
         )
         for module in (
             "bucketVersioning",
@@ -69,11 +49,11 @@ STORAGE = [
         "{name}",
         name=NAME,
         replace="name hashKey rangeKey localSecondaryIndexes region importTable",
-        outputs=_tagged(
-            arn=_arn("dynamodb", "table/{name}"),
+        outputs=tagged(
+            arn=arn("dynamodb", "table/{name}"),
             streamLabel=lambda scope: STREAM_LABEL if scope.inputs.get("streamEnabled") else None,
             streamArn=lambda scope: (
-                scope.render(_arn("dynamodb", "table/{name}/stream/" + STREAM_LABEL))
+                scope.render(arn("dynamodb", "table/{name}/stream/" + STREAM_LABEL))
                 if scope.inputs.get("streamEnabled")
                 else None
             ),
@@ -92,16 +72,16 @@ MESSAGING = [
         _QUEUE_URL,
         name=AutoName(maximum=80),
         replace="name namePrefix fifoQueue region",
-        outputs=_tagged(url=_QUEUE_URL, arn=_arn("sqs", "{name}")),
+        outputs=tagged(url=_QUEUE_URL, arn=arn("sqs", "{name}")),
     ),
-    behaviour("aws:sqs/queuePolicy:QueuePolicy", "{queueUrl}", replace="queueUrl region", outputs=_regional()),
-    behaviour("aws:sqs/redrivePolicy:RedrivePolicy", "{queueUrl}", replace="queueUrl region", outputs=_regional()),
+    behaviour("aws:sqs/queuePolicy:QueuePolicy", "{queueUrl}", replace="queueUrl region", outputs=regional()),
+    behaviour("aws:sqs/redrivePolicy:RedrivePolicy", "{queueUrl}", replace="queueUrl region", outputs=regional()),
     behaviour(
-        "aws:sqs/redriveAllowPolicy:RedriveAllowPolicy", "{queueUrl}", replace="queueUrl region", outputs=_regional()
+        "aws:sqs/redriveAllowPolicy:RedriveAllowPolicy", "{queueUrl}", replace="queueUrl region", outputs=regional()
     ),
 ]
 
-_FUNCTION = _arn("lambda", "function:{name}")
+_FUNCTION = arn("lambda", "function:{name}")
 _INVOKE = "arn:aws:apigateway:{region,@region}:lambda:path/2015-03-31/functions/"
 
 FUNCTIONS = [
@@ -110,7 +90,7 @@ FUNCTIONS = [
         "{name}",
         name=AutoName(maximum=64),
         replace="name packageType region",
-        outputs=_tagged(
+        outputs=tagged(
             arn=_FUNCTION,
             version="$LATEST",
             qualifiedArn=_FUNCTION + ":$LATEST",
@@ -124,13 +104,13 @@ FUNCTIONS = [
         "aws:lambda/eventSourceMapping:EventSourceMapping",
         "{@token|uuid}",
         replace="eventSourceArn startingPosition startingPositionTimestamp selfManagedEventSource queues region",
-        outputs=_tagged(
+        outputs=tagged(
             uuid="{@id}",
-            arn=_arn("lambda", "event-source-mapping:{@id}"),
+            arn=arn("lambda", "event-source-mapping:{@id}"),
             functionArn=lambda scope: (
                 name
                 if str(name := scope.get("functionName")).startswith("arn:")
-                else scope.render(_arn("lambda", "function:{functionName}"))
+                else scope.render(arn("lambda", "function:{functionName}"))
             ),
             state="Enabled",
         ),
@@ -141,16 +121,16 @@ FUNCTIONS = [
         name=AutoName("statementId", maximum=100),
         replace="action eventSourceToken function functionUrlAuthType principal principalOrgId qualifier region"
         " sourceAccount sourceArn statementId statementIdPrefix",
-        outputs=_regional(),
+        outputs=regional(),
     ),
     behaviour(
         "aws:lambda/layerVersion:LayerVersion",
-        _arn("lambda", "layer:{layerName}:{@token|digits6}"),
+        arn("lambda", "layer:{layerName}:{@token|digits6}"),
         replace="code compatibleArchitectures compatibleRuntimes description layerName licenseInfo region s3Bucket"
         " s3Key s3ObjectVersion sourceCodeHash",
-        outputs=_regional(
+        outputs=regional(
             arn="{@id}",
-            layerArn=_arn("lambda", "layer:{layerName}"),
+            layerArn=arn("lambda", "layer:{layerName}"),
             version=lambda scope: str(scope.get("@id")).rpartition(":")[2],
             codeSha256=_content,
         ),
@@ -160,7 +140,7 @@ FUNCTIONS = [
         "{name}",
         name=AutoName(maximum=512),
         replace="name namePrefix logGroupClass region",
-        outputs=_tagged(arn=_arn("logs", "log-group:{name}")),
+        outputs=tagged(arn=arn("logs", "log-group:{name}")),
     ),
 ]
 
@@ -201,176 +181,34 @@ IDENTITY = [
         "aws:kms/key:Key",
         "{@token|uuid}",
         replace="customKeyStoreId customerMasterKeySpec keyUsage multiRegion region xksKeyId",
-        outputs=_tagged(arn=_arn("kms", "key/{@id}"), keyId="{@id}"),
+        outputs=tagged(arn=arn("kms", "key/{@id}"), keyId="{@id}"),
     ),
     behaviour(
         "aws:kms/alias:Alias",
         "{name}",
         name=AutoName(maximum=250, prefix="alias/"),
         replace="name namePrefix region",
-        outputs=_regional(
-            arn=_arn("kms", "{name}"),
+        outputs=regional(
+            arn=arn("kms", "{name}"),
             targetKeyArn=lambda scope: (
                 key
                 if str(key := scope.get("targetKeyId")).startswith("arn:")
-                else scope.render(_arn("kms", "key/{targetKeyId}"))
+                else scope.render(arn("kms", "key/{targetKeyId}"))
             ),
         ),
     ),
 ]
 
-_RULE = "cidrIpv4 cidrIpv6 fromPort ipProtocol prefixListId referencedSecurityGroupId toPort"
-
-NETWORK = [
-    behaviour(
-        "aws:ec2/vpc:Vpc",
-        "vpc-0{@token|hex16}",
-        replace="cidrBlock instanceTenancy ipv4IpamPoolId ipv4NetmaskLength region",
-        outputs={
-            **_ec2("vpc"),
-            "defaultNetworkAclId": "acl-0{@token|hex16}",
-            "defaultRouteTableId": "rtb-0{@token|hex16}",
-            "defaultSecurityGroupId": "sg-0{@token|hex16}",
-            "mainRouteTableId": "rtb-0{@token|hex16}",
-            "dhcpOptionsId": "dopt-0{@token|hex16}",
-        },
-    ),
-    behaviour(
-        "aws:ec2/subnet:Subnet",
-        "subnet-0{@token|hex16}",
-        replace="availabilityZone availabilityZoneId cidrBlock ipv6Native outpostArn region vpcId",
-        outputs=_ec2("subnet"),
-    ),
-    behaviour(
-        "aws:ec2/internetGateway:InternetGateway",
-        "igw-0{@token|hex16}",
-        replace="region",
-        outputs=_ec2("internet-gateway"),
-    ),
-    behaviour(
-        "aws:ec2/routeTable:RouteTable", "rtb-0{@token|hex16}", replace="vpcId region", outputs=_ec2("route-table")
-    ),
-    behaviour(
-        "aws:ec2/route:Route",
-        "r-{routeTableId}{destinationCidrBlock,destinationIpv6CidrBlock,destinationPrefixListId|digits10}",
-        replace="routeTableId destinationCidrBlock destinationIpv6CidrBlock destinationPrefixListId region",
-        outputs=_regional(origin="CreateRoute", state="active"),
-    ),
-    behaviour(
-        "aws:ec2/routeTableAssociation:RouteTableAssociation",
-        "rtbassoc-0{@token|hex16}",
-        replace="subnetId gatewayId region",
-        outputs=_regional(),
-    ),
-    behaviour(
-        "aws:ec2/eip:Eip",
-        "eipalloc-0{@token|hex16}",
-        replace="address customerOwnedIpv4Pool domain ipamPoolId networkBorderGroup publicIpv4Pool region",
-        outputs={
-            "arn": _arn("ec2", "elastic-ip/{@id}"),
-            "allocationId": "{@id}",
-            "publicIp": "{@token|address}",
-            **_tagged(),
-        },
-    ),
-    behaviour(
-        "aws:ec2/natGateway:NatGateway",
-        "nat-0{@token|hex16}",
-        replace="allocationId availabilityMode connectivityType privateIp region subnetId vpcId",
-        outputs=_tagged(),
-    ),
-    behaviour(
-        "aws:ec2/vpcEndpoint:VpcEndpoint",
-        "vpce-0{@token|hex16}",
-        replace="resourceConfigurationArn serviceName serviceNetworkArn serviceRegion vpcEndpointType vpcId region",
-        outputs={**_ec2("vpc-endpoint"), "state": "available"},
-    ),
-    behaviour(
-        "aws:ec2/securityGroup:SecurityGroup",
-        "sg-0{@token|hex16}",
-        name=NAME,
-        replace="description name namePrefix region vpcId",
-        outputs=_ec2("security-group"),
-    ),
-    behaviour(
-        "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
-        "sgr-0{@token|hex16}",
-        replace="securityGroupId region",
-        outputs={**_ec2("security-group-rule", owned=False), "securityGroupRuleId": "{@id}"},
-    ),
-    behaviour(
-        "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule",
-        "sgr-0{@token|hex16}",
-        replace="securityGroupId region",
-        outputs={**_ec2("security-group-rule", owned=False), "securityGroupRuleId": "{@id}"},
-    ),
-]
-
-_BALANCER = "app/{name}/{@token|hex16}"
-
-FLEET = [
-    behaviour(
-        "aws:ec2/launchTemplate:LaunchTemplate",
-        "lt-0{@token|hex16}",
-        name=AutoName(maximum=128),
-        replace="name namePrefix region",
-        outputs={
-            **_ec2("launch-template", owned=False),
-            "latestVersion": counter("latestVersion"),
-            "defaultVersion": lambda scope: _default_version(scope.inputs, scope.get("latestVersion")),
-        },
-    ),
-    behaviour(
-        "aws:autoscaling/group:Group",
-        "{name}",
-        name=NAME,
-        replace="name namePrefix placementGroup region",
-        outputs=_regional(
-            arn=_arn("autoscaling", "autoScalingGroup:{@token|uuid}:autoScalingGroupName/{name}"),
-            desiredCapacity=lambda scope: scope.inputs.get("desiredCapacity", scope.inputs.get("minSize")),
-        ),
-    ),
-    behaviour(
-        "aws:lb/loadBalancer:LoadBalancer",
-        _arn("elasticloadbalancing", "loadbalancer/" + _BALANCER),
-        name=AutoName(maximum=32),
-        replace="customerOwnedIpv4Pool internal loadBalancerType name namePrefix region",
-        outputs=_tagged(
-            arn="{@id}",
-            arnSuffix=_BALANCER,
-            dnsName="{name}-{@token|digits10}.{region,@region}.elb.amazonaws.com",
-            zoneId="Z1H1FL5HABSF5",
-        ),
-    ),
-    behaviour(
-        "aws:lb/targetGroup:TargetGroup",
-        _arn("elasticloadbalancing", "targetgroup/{name}/{@token|hex16}"),
-        name=AutoName(maximum=32),
-        replace="ipAddressType name namePrefix port protocol protocolVersion region targetType vpcId",
-        outputs=_tagged(arn="{@id}", arnSuffix="targetgroup/{name}/{@token|hex16}"),
-    ),
-    behaviour(
-        "aws:lb/listener:Listener",
-        _arn("elasticloadbalancing", "listener/{loadBalancerArn|tail}/{@token|hex16}"),
-        replace="loadBalancerArn region",
-        outputs=_tagged(arn="{@id}"),
-    ),
-]
-
-
-def _default_version(inputs: dict[str, object], latest: object) -> object:
-    return latest if inputs.get("updateDefaultVersion") else inputs.get("defaultVersion", 1)
-
 
 def _master_secrets(scope: Scope) -> Any:
     if not scope.inputs.get("manageMasterUserPassword"):
         return None
-    secret = scope.render(_arn("secretsmanager", "secret:rds!cluster-{@token|uuid}-{@token|letters6}"))
+    secret = scope.render(arn("secretsmanager", "secret:rds!cluster-{@token|uuid}-{@token|letters6}"))
     return [
         {
             "secretArn": secret,
             "secretStatus": "active",
-            "kmsKeyId": scope.render(_arn("kms", "alias/aws/secretsmanager")),
+            "kmsKeyId": scope.render(arn("kms", "alias/aws/secretsmanager")),
         }
     ]
 
@@ -381,8 +219,8 @@ DATABASES = [
         "{clusterIdentifier}",
         name=AutoName("clusterIdentifier", maximum=63, lowercase=True),
         replace="clusterIdentifier engine databaseName masterUsername storageEncrypted dbSubnetGroupName region",
-        outputs=_tagged(
-            arn=_arn("rds", "cluster:{clusterIdentifier}"),
+        outputs=tagged(
+            arn=arn("rds", "cluster:{clusterIdentifier}"),
             clusterResourceId="cluster-{@token|upper26}",
             endpoint="{clusterIdentifier}.cluster-{@token|letters12}.{region,@region}.rds.amazonaws.com",
             readerEndpoint="{clusterIdentifier}.cluster-ro-{@token|letters12}.{region,@region}.rds.amazonaws.com",
@@ -395,8 +233,8 @@ DATABASES = [
         "{identifier}",
         name=AutoName("identifier", maximum=63, lowercase=True),
         replace="identifier clusterIdentifier engine publiclyAccessible region",
-        outputs=_tagged(
-            arn=_arn("rds", "db:{identifier}"),
+        outputs=tagged(
+            arn=arn("rds", "db:{identifier}"),
             dbiResourceId="db-{@token|upper26}",
             engineVersionActual="{engineVersion}",
         ),
@@ -406,28 +244,80 @@ DATABASES = [
         "{name}",
         name=AutoName(maximum=255, lowercase=True),
         replace="name region",
-        outputs=_tagged(arn=_arn("rds", "subgrp:{name}")),
+        outputs=tagged(arn=arn("rds", "subgrp:{name}")),
     ),
     behaviour(
         "aws:rds/clusterRoleAssociation:ClusterRoleAssociation",
         "{dbClusterIdentifier},{roleArn}",
         replace="dbClusterIdentifier featureName roleArn region",
-        outputs=_regional(),
+        outputs=regional(),
     ),
     behaviour(
         "aws:scheduler/schedule:Schedule",
         "{groupName,=default}/{name}",
         name=AutoName(maximum=64),
         replace="name groupName region",
-        outputs=_regional(arn=_arn("scheduler", "schedule/{groupName,=default}/{name}")),
+        outputs=regional(arn=arn("scheduler", "schedule/{groupName,=default}/{name}")),
     ),
     behaviour(
         "aws:lambda/invocation:Invocation",
         "{functionName}_{@token|hex32}",
         replace="functionName qualifier input triggers region lifecycleScope",
         # What a function answers is not known before it has run; the cloud's answer has it, and it stays.
-        outputs=_regional(result=lambda scope: scope.old_outputs.get("result") or (scope.get("@token") and "{}")),
+        outputs=regional(result=lambda scope: scope.old_outputs.get("result") or (scope.get("@token") and "{}")),
     ),
 ]
 
-BEHAVIOURS: list[Behaviour] = [*STORAGE, *MESSAGING, *FUNCTIONS, *DATABASES, *IDENTITY, *NETWORK, *FLEET]
+
+def _address(role: str) -> Any:
+    """Return a rule: an address that is not known before the server is there, and stays what its cloud revealed."""
+    kept, form = f"{role}EndpointAddress", "{replicationGroupId}.{@token|letters6}." + role + ".cache.amazonaws.com"
+    return lambda scope: scope.old_outputs.get(kept) or scope.render(form)
+
+
+REDIS = [
+    behaviour(
+        "aws:elasticache/replicationGroup:ReplicationGroup",
+        "{replicationGroupId}",
+        name=AutoName("replicationGroupId", maximum=40, lowercase=True),
+        replace="replicationGroupId atRestEncryptionEnabled globalReplicationGroupId kmsKeyId networkType port region"
+        " securityGroupNames snapshotArns snapshotName subnetGroupName",
+        outputs=tagged(
+            arn=arn("elasticache", "replicationgroup:{replicationGroupId}"),
+            engineVersionActual="{engineVersion}",
+            port=lambda scope: scope.old_outputs.get("port") or scope.inputs.get("port", 6379),
+            primaryEndpointAddress=_address("primary"),
+            readerEndpointAddress=_address("reader"),
+        ),
+    ),
+    behaviour(
+        "aws:elasticache/user:User",
+        "{userId}",
+        name=AutoName("userId", maximum=40, lowercase=True),
+        replace="userId userName region",
+        outputs=tagged(arn=arn("elasticache", "user:{userId}")),
+    ),
+    behaviour(
+        "aws:elasticache/userGroup:UserGroup",
+        "{userGroupId}",
+        name=AutoName("userGroupId", maximum=40, lowercase=True),
+        replace="userGroupId region",
+        outputs=tagged(arn=arn("elasticache", "usergroup:{userGroupId}")),
+    ),
+    behaviour(
+        "aws:elasticache/subnetGroup:SubnetGroup",
+        "{name}",
+        name=AutoName(maximum=255, lowercase=True),
+        replace="name region",
+        outputs=tagged(arn=arn("elasticache", "subnetgroup:{name}")),
+    ),
+    behaviour(
+        "aws:elasticache/parameterGroup:ParameterGroup",
+        "{name}",
+        name=AutoName(maximum=255, lowercase=True),
+        replace="name family description region",
+        outputs=tagged(arn=arn("elasticache", "parametergroup:{name}")),
+    ),
+]
+
+BEHAVIOURS: list[Behaviour] = [*STORAGE, *MESSAGING, *FUNCTIONS, *DATABASES, *REDIS, *IDENTITY, *SERVING]

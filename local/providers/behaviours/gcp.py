@@ -3,9 +3,11 @@
 Ids are the long resource names of the Google APIs. Addresses and numbers that Google makes up are hashes of the name.
 """
 
+from typing import Any
+
 from local.providers.behaviours.gcp_rules import NAME, PROJECT, member, outputs_of
 from local.providers.behaviours.gcp_serving import SERVING
-from local.providers.behaviours.table import AutoName, Behaviour, behaviour, merged_tags
+from local.providers.behaviours.table import AutoName, Behaviour, Scope, behaviour, merged_tags
 
 STORAGE = [
     behaviour(
@@ -194,6 +196,38 @@ SPANNER = [
     ),
 ]
 
+_REDIS = "projects/{project,@project}/locations/{location}/instances/{instanceId}"
+
+
+def _endpoints(scope: Scope) -> Any:
+    """Return an address that is not known before the server is there, and stays what its cloud revealed."""
+    if kept := scope.old_outputs.get("endpoints"):
+        return kept
+    address = scope.render("{@token|address}")
+    primary = {"connectionType": "CONNECTION_TYPE_PRIMARY", "ipAddress": address, "port": 6379}
+    return [{"connections": [{"pscAutoConnection": primary}]}]
+
+
+REDIS = [
+    behaviour(
+        "gcp:memorystore/instance:Instance",
+        _REDIS,
+        name=AutoName("instanceId", maximum=63, lowercase=True),
+        replace="instanceId location project authorizationMode transitEncryptionMode mode kmsKey desiredAutoCreatedEndpoints"
+        " desiredPscAutoConnections gcsSource managedBackupSource zoneDistributionConfig",
+        outputs=outputs_of(
+            labels=True, name=_REDIS, state="ACTIVE", endpoints=_endpoints, managedServerCas=lambda scope: []
+        ),
+    ),
+    behaviour(
+        "gcp:networkconnectivity/serviceConnectionPolicy:ServiceConnectionPolicy",
+        "projects/{project,@project}/locations/{location}/serviceConnectionPolicies/{name}",
+        name=NAME,
+        replace="name location project network serviceClass",
+        outputs=outputs_of(labels=True),
+    ),
+]
+
 DATAFLOW = [
     behaviour(
         "gcp:dataflow/flexTemplateJob:FlexTemplateJob",
@@ -292,6 +326,7 @@ BEHAVIOURS: list[Behaviour] = [
     *BIGTABLE,
     *FUNCTIONS,
     *SPANNER,
+    *REDIS,
     *DATAFLOW,
     *IDENTITY,
     *SERVING,
