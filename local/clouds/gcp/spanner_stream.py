@@ -35,6 +35,8 @@ HEARTBEAT_MS = 1_000
 CALL_SECONDS = 10.0
 # A partition says something every heartbeat: one that is silent for so long hangs.
 SILENCE_SECONDS = 6.0
+# But a machine without time for the emulator is no hang: where a reading got nowhere, the next one is given more.
+LONGEST_SILENCE_SECONDS = 60.0
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 1.0
 
@@ -42,6 +44,11 @@ _CreateSession = spanner.CreateSessionRequest.pb()
 _Session = spanner.Session.pb()
 _ExecuteSql = spanner.ExecuteSqlRequest.pb()
 _Partial = result_set.PartialResultSet.pb()
+
+
+def patience(silence_seconds: float, *, moved: bool) -> float:
+    """Return how long the next reading may be silent, after one that moved the place that all partitions have reached or not."""
+    return SILENCE_SECONDS if moved else min(2 * silence_seconds, LONGEST_SILENCE_SECONDS)
 
 
 class StreamLostError(ActorError):
@@ -79,9 +86,10 @@ class Parameters:
 class Stream:
     """One change stream's partitions, each read over its own query. Belongs to one event loop."""
 
-    def __init__(self, address: str, parameters: Parameters) -> None:
+    def __init__(self, address: str, parameters: Parameters, silence_seconds: float = SILENCE_SECONDS) -> None:
         self._channel = grpc.aio.insecure_channel(address)
         self._parameters = parameters
+        self._silence_seconds = silence_seconds
 
     async def close(self) -> None:
         """Close the connection."""
@@ -108,7 +116,7 @@ class Stream:
         reader = _Rows()
         try:
             while True:
-                async with asyncio.timeout(SILENCE_SECONDS):
+                async with asyncio.timeout(self._silence_seconds):
                     part = await call.read()
                 if part is grpc.aio.EOF:
                     return
@@ -268,9 +276,9 @@ class SpannerJob:
         self._path.unlink(missing_ok=True)
 
     async def _run(self) -> None:
-        retry = FIRST_RETRY_SECONDS
+        retry, silence_seconds = FIRST_RETRY_SECONDS, SILENCE_SECONDS
         while True:
-            stream = Stream(self._address, self.parameters)
+            stream, began = Stream(self._address, self.parameters, silence_seconds), self._start
             self._places = {}
             try:
                 async with asyncio.TaskGroup() as group:
@@ -283,6 +291,8 @@ class SpannerJob:
             finally:
                 await stream.close()
             self.counters.reconnects += 1
+            # Every partition is read again from the last place that all had reached: without more patience the same would happen.
+            silence_seconds = patience(silence_seconds, moved=self._start != began)
             await asyncio.sleep(retry * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, guards nothing
             retry = LAST_RETRY_SECONDS if not self._places else FIRST_RETRY_SECONDS
 
