@@ -65,13 +65,11 @@ class TableOfRedis:
         names = self.names.get(row.key)
         todo = settle(row, names, there)
         if isinstance(todo, Write):
-            if not self.table.swap(todo.row, todo.seen):
-                return None
-            if todo.row != row:
-                self.redis.refresh(todo.row, row.version)
-            return Applied.APPLIED
+            # Redis does not learn the rest of the row: the hash may hold features whose records are still to come.
+            return Applied.APPLIED if self.table.swap(todo.row, todo.seen) else None
         if todo is Verdict.AGAIN:
             self.redis.touch(row.key, names or ())
         elif todo is Verdict.BEHIND and there is not None:
+            # All that the hash holds is older, records to come included.
             self.redis.refresh(there, row.version)
         return Applied.STALE
