@@ -179,23 +179,28 @@ def redis_forward(event: Mapping[str, Any], context: object) -> dict[str, Any]:
 
 
 def feast_apply(event: Mapping[str, Any], context: object) -> dict[str, Any]:
-    """Handle a batch of the change stream of one of Feast's tables; answers like `features_apply`."""
+    """Handle a batch of the change stream of one of Feast's tables, or {"action": "bootstrap", "table": its name}.
+
+    A batch is answered as `features_apply` does, the first copy of a table with its counts.
+    """
     found, clients = _clients(settings.ARTIFACT_BUCKETS, settings.FEATURE_TABLES, settings.FEAST_VIEWS)
     from functions.features.feast.layout import table_of, view_of
     from functions.features.feast.stores import FeastCopy, FeastDynamoRows
     from functions.features.metrics import report
     from functions.parking import ObjectParkingLot
 
-    records = event.get("Records", ())
-    if not records:
+    records, first_copy = event.get("Records", ()), event.get("action") == "bootstrap"
+    if not records and not first_copy:
         return {"batchItemFailures": []}
-    table = table_of(records[0])
+    table = str(event.get("table", "")) if first_copy else table_of(records[0])
     copy = FeastCopy(
         FeastDynamoRows(clients.aws("dynamodb"), table),
         clients.feast_rows(view_of(table, found.feast_views)),
         ObjectParkingLot(clients.objects(found.site), "features"),
         _now_ms,
     )
+    if first_copy:
+        return {outcome.value: count for outcome, count in copy.bootstrap().items()}
     result = copy.run(records)
     report(found.metrics_namespace, found.site, result)
     return {"batchItemFailures": [] if result.failed is None else [{"itemIdentifier": result.failed}]}

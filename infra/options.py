@@ -2,9 +2,12 @@
 
 import pulumi
 
+from infra.components.artifact_store import AwsArtifactStore
 from infra.components.aws_network import AwsNetwork
 from infra.components.aws_queue import AwsQueue, AwsQueueArgs
 from infra.components.bridge import FAILED_DELIVERIES, SECONDS, TO_TOPIC, Bridge, BridgeArgs
+from infra.components.feast import PURPOSE as FEAST
+from infra.components.feast import FeastReplication, FeastReplicationArgs
 from infra.components.feature_store import AwsFeatureStore, GoogleFeatureStore
 from infra.components.function_settings import FunctionSettings
 from infra.components.google_topic import GoogleTopic, GoogleTopicArgs
@@ -23,7 +26,11 @@ from infra.settings import Settings
 
 def federated(settings: Settings) -> tuple[str, ...]:
     """Return the functions on AWS, by purpose, that these parts let act on Google."""
-    return (*((TO_TOPIC,) if settings.bridge else ()), *((DRAIN,) if settings.user_data else ()))
+    return (
+        *((TO_TOPIC,) if settings.bridge else ()),
+        *((DRAIN,) if settings.user_data else ()),
+        *((FEAST,) if settings.feast_tables else ()),
+    )
 
 
 def bridge(settings: Settings, names: Names, shared: FunctionSettings, opts: pulumi.ResourceOptions) -> Bridge | None:
@@ -130,6 +137,31 @@ def redis_source(
             aws_table=tables[0],
             google_table=tables[1],
             shared=shared,
+        ),
+        opts,
+    )
+
+
+def feast(
+    settings: Settings,
+    names: Names,
+    shared: FunctionSettings,
+    target: GoogleFeatureStore,
+    parking: AwsArtifactStore,
+    opts: pulumi.ResourceOptions,
+) -> FeastReplication | None:
+    """Return the replication of Feast's online store, if the stack names tables of one."""
+    if not settings.feast_tables:
+        return None
+    return FeastReplication(
+        "feast",
+        FeastReplicationArgs(
+            names=names,
+            tables=settings.feast_tables,
+            target_store=target,
+            parking_store=parking,
+            shared=shared,
+            protect=settings.protect_data,
         ),
         opts,
     )

@@ -200,6 +200,7 @@ class Builder:
         bridge = options.bridge(settings, names, shared, self._on_both())
         user_data = options.user_data(settings, names, shared, aws.network, google.subnet, self._on_both())
         redis = options.redis_source(settings, names, shared, (aws.redis, google.redis), tables, self._on_both())
+        options.feast(settings, names, shared, tables[1], stores[0], self._on_both())
         parts = self._serve(sides)
         return System(
             settings=settings,

@@ -211,6 +211,27 @@ class Retention(_Part):
     keep_days: int = Field(ge=1, le=100_000, description="1 to 100000 days")
 
 
+class FeastTable(_Part):
+    """A table of Feast's DynamoDB online store that is replicated, and the feature view that it holds."""
+
+    stream_arn: Annotated[
+        str,
+        Field(
+            pattern=r"^arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:\d{12}:table/[\w.-]+/stream/\S+$",
+            description="the ARN of the table's stream of new and old images",
+        ),
+    ]
+    project: Text
+    view: Text
+    entities: tuple[Text, ...] = Field(description="names of the view's entities")
+    features: tuple[Text, ...] = Field(min_length=1, description="names of the view's features")
+
+    @property
+    def table_arn(self) -> str:
+        """Return the ARN of the table."""
+        return self.stream_arn.partition("/stream/")[0]
+
+
 class Settings(_Part):
     """A stack's whole config."""
 
@@ -245,6 +266,9 @@ class Settings(_Part):
     user_data: bool = Field(default=False, description="true or false")
     bridge: bool = Field(default=False, description="true or false")
     redis_source: bool = Field(default=False, description="true or false")
+    feast_tables: dict[str, FeastTable] = Field(
+        default={}, description="Feast's DynamoDB tables by name, each {streamArn, project, view, entities, features}"
+    )
 
     @field_validator("third_copy_keys", "retention", mode="before")
     @classmethod
@@ -267,6 +291,12 @@ class Settings(_Part):
                 f"lifeboat:artifactBytesPerSecond {self.artifact_bytes_per_second} would make one chunk outlast its function;"
                 f" allowed: 0 for no limit, or {BYTES_PER_SECOND_RANGE[0]} or more"
             )
+        for name, table in self.feast_tables.items():
+            if table.table_arn.rpartition("/")[2] != name:
+                found.append(
+                    f"lifeboat:feastTables {name}: streamArn is of table {table.table_arn.rpartition('/')[2]};"
+                    " allowed: the stream of the table that the entry is named after"
+                )
         workers = self.sites.gcp.dataflow
         if workers.limit < workers.count:
             found.append(

@@ -114,8 +114,8 @@ class AwsFunction(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[self._rights]),
         )
 
-    def follow(self, stream_arn: pulumi.Input[str], parked_bucket: str, protect: bool) -> None:
-        """Feed the function from a table's stream.
+    def follow(self, streams: Mapping[str, pulumi.Input[str]], parked_bucket: str, protect: bool) -> None:
+        """Feed the function from tables' streams, by what tells them apart in names: one stream alone needs nothing ("").
 
         What still fails after its retries goes to a bucket: S3 receives the whole record, where a queue would receive
         only its position in a stream that forgets after a day (Lambda developer guide, error handling of streams).
@@ -133,27 +133,28 @@ class AwsFunction(pulumi.ComponentResource):
                         "dynamodb:GetShardIterator",
                         "dynamodb:ListStreams",
                     ],
-                    resources=[stream_arn],
+                    resources=list(streams.values()),
                 ),
                 Statement(actions=["s3:ListBucket"], resources=[parked.arn]),
                 Statement(actions=["s3:PutObject"], resources=[pulumi.Output.concat(parked.arn, "/*")]),
             ),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        lambda_.EventSourceMapping(
-            f"{self._name}-stream",
-            function_name=self.function,
-            event_source_arn=stream_arn,
-            # From the oldest record kept, so that rows written before the mapping are not missed.
-            starting_position="TRIM_HORIZON",
-            batch_size=STREAM_BATCH,
-            # No window: waiting for a fuller batch is replication lag.
-            maximum_batching_window_in_seconds=0,
-            parallelization_factor=STREAM_PARALLELISM,
-            bisect_batch_on_function_error=True,
-            function_response_types=["ReportBatchItemFailures"],
-            maximum_retry_attempts=STREAM_RETRIES,
-            maximum_record_age_in_seconds=STREAM_RECORD_SECONDS,
-            destination_config={"on_failure": {"destination_arn": parked.arn}},
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[read]),
-        )
+        for label, stream_arn in streams.items():
+            lambda_.EventSourceMapping(
+                f"{self._name}-stream{label and f'-{label}'}",
+                function_name=self.function,
+                event_source_arn=stream_arn,
+                # From the oldest record kept, so that rows written before the mapping are not missed.
+                starting_position="TRIM_HORIZON",
+                batch_size=STREAM_BATCH,
+                # No window: waiting for a fuller batch is replication lag.
+                maximum_batching_window_in_seconds=0,
+                parallelization_factor=STREAM_PARALLELISM,
+                bisect_batch_on_function_error=True,
+                function_response_types=["ReportBatchItemFailures"],
+                maximum_retry_attempts=STREAM_RETRIES,
+                maximum_record_age_in_seconds=STREAM_RECORD_SECONDS,
+                destination_config={"on_failure": {"destination_arn": parked.arn}},
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[read]),
+            )

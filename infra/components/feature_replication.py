@@ -57,6 +57,6 @@ class FeatureReplication(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self),
         )
-        self.apply.follow(args.source_store.stream_arn, names.named("features-parked-aws"), args.protect)
+        self.apply.follow({"": args.source_store.stream_arn}, names.named("features-parked-aws"), args.protect)
         args.target_store.writer(f"{name}-apply-writes", names.federated_member(names.named(purpose)))
         self.register_outputs({"apply": self.apply.arn})

@@ -8,6 +8,7 @@ import pytest
 
 from functions import settings as function_settings
 from functions.bridge.parcel import ORIGIN
+from functions.features.feast.layout import parse_views
 from functions.userdata import schema
 from infra.archives import GOOGLE_MAIN
 from infra.components import user_database
@@ -16,7 +17,18 @@ from infra.errors import ConfigError
 from infra.rights import UNSCOPED_ACTIONS
 from tests.program.recording import Recorder, Registration, deploy
 
-BOTH = {"userData": True, "bridge": True, "redisSource": True}
+STREAM = "arn:aws:dynamodb:us-west-2:123456789012:table/{}/stream/2026-01-01T00:00:00.000"
+FEAST = {
+    f"shop.{view}": {
+        "streamArn": STREAM.format(f"shop.{view}"),
+        "project": "shop",
+        "view": view,
+        "entities": ["user_id"],
+        "features": ["clicks"],
+    }
+    for view in ("user_stats", "user_profile")
+}
+BOTH = {"userData": True, "bridge": True, "redisSource": True, "feastTables": FEAST}
 
 
 @pytest.fixture(scope="module", params=["local", "prod"])
@@ -30,9 +42,9 @@ def named(recorder: Recorder, kind: str, end: str) -> Registration:
 
 
 def test_a_stack_without_them_has_nothing_of_them() -> None:
-    without = deploy("local", dict.fromkeys(BOTH, False))
+    without = deploy("local", {**dict.fromkeys(BOTH, False), "feastTables": {}})
     kinds = {each.type for each in without.registrations}
-    parts = ("spanner", "rds", "bridge", "redis", "elasticache", "memorystore")
+    parts = ("spanner", "rds", "bridge", "redis", "elasticache", "memorystore", "Feast")
     assert not {kind for kind in kinds if any(part in kind for part in parts)}
 
 
@@ -122,7 +134,7 @@ def test_every_function_has_its_entry_point(recorded: Recorder) -> None:
 
 def test_their_functions_come_in_by_the_pool(recorded: Recorder) -> None:
     provider = recorded.one("gcp:iam/workloadIdentityPoolProvider:WorkloadIdentityPoolProvider").inputs
-    for purpose in ("bridge-to-topic", "userdata-drain"):
+    for purpose in ("bridge-to-topic", "userdata-drain", "feast-apply"):
         assert f"-{purpose}'" in provider["attributeCondition"]
 
 
@@ -227,3 +239,41 @@ def test_a_host_may_call_redis_only_where_there_is_one(recorded: Recorder) -> No
 
     assert ports(recorded) == [443, 6379]
     assert ports(deploy("local")) == [443]
+
+
+def test_feasts_tables_are_followed_and_have_one_table_over_there(recorded: Recorder) -> None:
+    function = named(recorded, "aws:lambda/function:Function", "-feast-apply").inputs
+    read = function_settings.read(function["environment"]["variables"], [function_settings.FEAST_VIEWS])
+    assert {name: view.bigtable_table for name, view in parse_views(read.feast_views).items()} == {
+        "shop.user_stats": "shop.user_id",
+        "shop.user_profile": "shop.user_id",
+    }
+    mappings = [
+        each.inputs["eventSourceArn"]
+        for each in recorded.of("aws:lambda/eventSourceMapping:EventSourceMapping")
+        if each.name.startswith("feast-")
+    ]
+    assert sorted(mappings) == sorted(STREAM.format(name) for name in FEAST)
+    (table,) = [each for each in recorded.of("gcp:bigtable/table:Table") if each.inputs["name"] == "shop.user_id"]
+    assert table.inputs["columnFamilies"] == [{"family": "features"}]
+    assert (table.protect, table.retain) == (recorded.stack == "prod",) * 2
+    (writer,) = [
+        each.inputs
+        for each in recorded.of("gcp:bigtable/tableIamMember:TableIamMember")
+        if each.inputs["table"] == "shop.user_id"
+    ]
+    assert writer["member"].endswith("-feast-apply")
+    (rights,) = [each for each in recorded.of("aws:iam/rolePolicy:RolePolicy") if each.name == "feast-apply-rights"]
+    tables = [
+        each["Resource"]
+        for each in json.loads(rights.inputs["policy"])["Statement"]
+        if any(action.startswith("dynamodb:") for action in each["Action"])
+    ]
+    assert tables == [[STREAM.format(name).partition("/stream/")[0] for name in FEAST]]
+
+
+def test_a_stream_of_another_table_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"feastTables shop\.other: streamArn is of table shop\.user_stats"):
+        deploy("local", {"feastTables": {"shop.other": FEAST["shop.user_stats"]}})
+    with pytest.raises(ConfigError, match="streamArn"):
+        deploy("local", {"feastTables": {"t": {**FEAST["shop.user_stats"], "streamArn": "arn:aws:dynamodb"}}})
