@@ -15,6 +15,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 
 from functions import settings
 from functions.features.envelope import Envelope, decode, encode
+from functions.features.feast.layout import ENTITY, EVENT, VALUES, FeastView, parts
 from functions.features.redis.source import RedisRows, open_source
 from functions.features.version import stamp
 from functions.settings import Site
@@ -28,14 +29,35 @@ from tests.local.userdata_sites import a_user, an_order, now_ms
 
 pytestmark = pytest.mark.skipif(bool(user_data.missing()), reason=user_data.missing() or "user data can run")
 REGION = "us-west-2"
+VIEW = FeastView("shop", "user_stats", ("user_id",), ("clicks", "score"))
 WANTED = {"theirs": 1, "f0": 0, "f1": 1, "f2": 2}
 
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with Live.running(tmp_path_factory.mktemp("optional"), whole=True) as live:
+        stream = _feasts_table(live)
+        view = {"streamArn": stream, "project": VIEW.project, "view": VIEW.name, "entities[0]": VIEW.entities[0]}
+        values = {**view, **{f"features[{number}]": name for number, name in enumerate(VIEW.features)}}
+        place = f'lifeboat:feastTables["{VIEW.dynamodb_table}"].'
+        pairs = [part for name, value in values.items() for part in ("--plaintext", f"{place}{name}={value}")]
+        live.engine.run("config", "set-all", "--path", *pairs).expect(0)
         live.up().expect(0)
         yield live
+
+
+def _feasts_table(live: Live) -> str:
+    """Make a table as Feast does, with the stream that its owner has to switch on, and return the stream's ARN."""
+    with variables({**sdk_variables(live.client), "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}):
+        made = boto3.client("dynamodb").create_table(
+            TableName=VIEW.dynamodb_table,
+            KeySchema=[{"AttributeName": ENTITY, "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": ENTITY, "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+            StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+        )
+    name: str = made["TableDescription"]["LatestStreamArn"]
+    return name
 
 
 def until(condition: Callable[[], bool], what: str, limit_seconds: float = 60.0) -> float:
@@ -136,6 +158,23 @@ def test_what_is_set_in_redis_is_in_both_tables(deployed: Live, tell: Callable[[
 def _attributes(table: FeatureTable, key: str) -> object:
     found = table.read([key]).get(key)
     return decode(found.envelope).attributes if found is not None else None
+
+
+@pytest.mark.timeout(300)
+def test_what_feast_writes_there_is_where_feast_reads_it_here(deployed: Live, tell: Callable[[str], None]) -> None:
+    environment = environment_of(deployed, "-feast-apply")
+    with variables(environment):
+        rows = Clients(settings.read(environment), environment).feast_rows(VIEW)
+        values = {"clicks": b"\x20\x07", "score": b"\x29\x00\x00\x00\x00\x00\x00\xe0?"}
+        item = {
+            ENTITY: {"S": "0a1b"},
+            EVENT: {"S": "2026-11-24 10:00:00+00:00"},
+            VALUES: {"M": {name: {"B": data} for name, data in values.items()}},
+        }
+        boto3.client("dynamodb").put_item(TableName=VIEW.dynamodb_table, Item=item)
+        lag = until(lambda: "0a1b" in rows.read(["0a1b"]), "Feast's row")
+        assert parts(rows.read(["0a1b"])["0a1b"]) == ("2026-11-24T10:00:00+00:00", values)
+    tell(f"feast's row: {lag * 1000:.0f} ms")
 
 
 @pytest.mark.timeout(300)
