@@ -19,7 +19,7 @@ from local.engine.environment import engine_environment
 from local.providers.injections import Injection, add, clear
 from local.state import Resource, ResourceStore
 
-COMMAND_SECONDS = 180.0
+COMMAND_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
