@@ -16,10 +16,8 @@ from functions.features.envelope import peek
 from functions.features.errors import EnvelopeError
 from functions.features.items import content, from_bytes, key_of
 from functions.settings import FEATURE_ENVELOPE, FEATURE_EXPIRES, FEATURE_KEY, FEATURE_VERSION
+from functions.stores.dynamodb_wire import ConditionLostError, DynamoDbWire, decoded, error_type
 from functions.stores.errors import (
-    AccessDeniedError,
-    NotFoundError,
-    StoreError,
     StoreRefusedError,
     StoreUnavailableError,
     ThrottledError,
@@ -29,21 +27,8 @@ from functions.stores.protocols import Applied, Row, Unreadable
 # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
 _KEYS_PER_READ = 100
 _READ_ROUNDS = 5
-# Conditional puts have no batch form; this many are in flight.
-_WRITERS = 16
-
-_LOST = "ConditionalCheckFailedException"
-_BY_CODE: Mapping[str, type[StoreError]] = {
-    "ResourceNotFoundException": NotFoundError,
-    "ProvisionedThroughputExceededException": ThrottledError,
-    "RequestLimitExceeded": ThrottledError,
-    "ThrottlingException": ThrottledError,
-    "AccessDeniedException": AccessDeniedError,
-    "UnrecognizedClientException": AccessDeniedError,
-    "ExpiredTokenException": AccessDeniedError,
-    "ValidationException": StoreRefusedError,
-    "ItemCollectionSizeLimitExceededException": StoreRefusedError,
-}
+# Conditional puts have no batch form; this many are in flight, and the other cloud is tens of milliseconds away.
+_WRITERS = 32
 
 
 @dataclass(frozen=True)
@@ -61,6 +46,7 @@ class DynamoDbRows:
 
     def __init__(self, client: Any, table: str, layout: "ItemLayout | None" = None) -> None:
         self._client = client
+        self._wire = DynamoDbWire(client)
         self._table = table
         self._layout = layout or ItemLayout(FEATURE_KEY, FEATURE_VERSION, _row, _item)
         # Threads start with the first use and stay: a pool a batch would cost more than a small batch itself.
@@ -71,12 +57,12 @@ class DynamoDbRows:
         for start in range(0, len(keys), _KEYS_PER_READ):
             waiting = [{self._layout.key: {"S": key}} for key in keys[start : start + _KEYS_PER_READ]]
             for _ in range(_READ_ROUNDS):
-                with self._errors():
-                    # Strongly consistent: a session must be readable in the very request that wrote it.
-                    answer = self._client.batch_get_item(
-                        RequestItems={self._table: {"Keys": waiting, "ConsistentRead": True}}
-                    )
-                found |= {row.key: row for row in map(self._layout.to_row, answer["Responses"].get(self._table, ()))}
+                # Strongly consistent: a session must be readable in the very request that wrote it.
+                answer = self._wire.call(
+                    "BatchGetItem", {"RequestItems": {self._table: {"Keys": waiting, "ConsistentRead": True}}}
+                )
+                items = map(decoded, answer["Responses"].get(self._table, ()))
+                found |= {row.key: row for row in map(self._layout.to_row, items)}
                 waiting = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
                 if not waiting:
                     break
@@ -86,16 +72,18 @@ class DynamoDbRows:
 
     def write(self, row: Row) -> int | None:
         try:
-            with self._errors():
-                self._client.put_item(
-                    TableName=self._table,
-                    Item=self._layout.to_item(row),
-                    ConditionExpression="attribute_not_exists(#v) OR #v < :v",
-                    ExpressionAttributeNames={"#v": self._layout.version},
-                    ExpressionAttributeValues={":v": {"N": str(row.version)}},
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                )
-        except _ConditionLostError as lost:
+            self._wire.call(
+                "PutItem",
+                {
+                    "TableName": self._table,
+                    "Item": self._layout.to_item(row),
+                    "ConditionExpression": "attribute_not_exists(#v) OR #v < :v",
+                    "ExpressionAttributeNames": {"#v": self._layout.version},
+                    "ExpressionAttributeValues": {":v": {"N": str(row.version)}},
+                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                },
+            )
+        except ConditionLostError as lost:
             return int(lost.item.get(self._layout.version, {}).get("N", row.version))
         return None
 
@@ -126,30 +114,34 @@ class DynamoDbRows:
             condition, values = "#v = :seen", {**values, ":seen": {"N": str(seen)}}
         names = {"#v": self._layout.version} | ({"#k": self._layout.key} if seen is None else {})
         try:
-            with self._errors():
-                answer = self._client.update_item(
-                    TableName=self._table,
-                    Key={self._layout.key: {"S": key}},
-                    UpdateExpression="SET #v = :new",
-                    ConditionExpression=condition,
-                    ExpressionAttributeNames=names,
-                    ExpressionAttributeValues=values,
-                    ReturnValues="ALL_NEW",
-                )
-        except _ConditionLostError:
+            answer = self._wire.call(
+                "UpdateItem",
+                {
+                    "TableName": self._table,
+                    "Key": {self._layout.key: {"S": key}},
+                    "UpdateExpression": "SET #v = :new",
+                    "ConditionExpression": condition,
+                    "ExpressionAttributeNames": names,
+                    "ExpressionAttributeValues": values,
+                    "ReturnValues": "ALL_NEW",
+                },
+            )
+        except ConditionLostError:
             return None
-        return self._layout.to_row(answer["Attributes"])
+        return self._layout.to_row(decoded(answer["Attributes"]))
 
     def bury(self, row: Row) -> bool:
         try:
-            with self._errors():
-                self._client.put_item(
-                    TableName=self._table,
-                    Item=self._layout.to_item(row),
-                    ConditionExpression="attribute_not_exists(#k)",
-                    ExpressionAttributeNames={"#k": self._layout.key},
-                )
-        except _ConditionLostError:
+            self._wire.call(
+                "PutItem",
+                {
+                    "TableName": self._table,
+                    "Item": self._layout.to_item(row),
+                    "ConditionExpression": "attribute_not_exists(#k)",
+                    "ExpressionAttributeNames": {"#k": self._layout.key},
+                },
+            )
+        except ConditionLostError:
             return False
         return True
 
@@ -180,15 +172,17 @@ class DynamoDbRows:
                 {**names, "#v": self._layout.version},
             )
         try:
-            with self._errors():
-                self._client.put_item(
-                    TableName=self._table,
-                    Item=self._layout.to_item(row),
-                    ConditionExpression=condition,
-                    ExpressionAttributeNames=names,
+            self._wire.call(
+                "PutItem",
+                {
+                    "TableName": self._table,
+                    "Item": self._layout.to_item(row),
+                    "ConditionExpression": condition,
+                    "ExpressionAttributeNames": names,
                     **values,
-                )
-        except _ConditionLostError:
+                },
+            )
+        except ConditionLostError:
             return False
         return True
 
@@ -216,22 +210,11 @@ class DynamoDbRows:
             yield
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
-            if code == _LOST:
-                raise _ConditionLostError(error.response.get("Item") or {}) from error
             status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-            kind = _BY_CODE.get(code, StoreRefusedError if 400 <= status < 500 else StoreUnavailableError)
             message = error.response.get("Error", {}).get("Message", "")
-            raise kind(f"table {self._table}: {code} {message}") from error
+            raise error_type(code, status)(f"table {self._table}: {code} {message}") from error
         except BotoCoreError as error:
             raise StoreUnavailableError(f"table {self._table}: no usable answer ({error}); try again") from error
-
-
-class _ConditionLostError(StoreError):
-    """A condition did not hold; `item` is what stood there."""
-
-    def __init__(self, item: Mapping[str, Mapping[str, Any]]) -> None:
-        super().__init__("condition lost")
-        self.item = item
 
 
 def _row(item: Mapping[str, Mapping[str, Any]]) -> Row:
