@@ -269,7 +269,8 @@ class UpstreamConnection(asyncio.Protocol):
 class ConnectionPool:
     """Open connections by upstream, newest first out; idle ones are bounded in number and age."""
 
-    def __init__(self) -> None:
+    def __init__(self, idle_seconds: float = IDLE_SECONDS_LIMIT) -> None:
+        self._idle_seconds = idle_seconds
         self._idle: dict[tuple[str, int], list[UpstreamConnection]] = {}
 
     async def connect(self, target: Target, timeout_seconds: float) -> UpstreamConnection:
@@ -278,7 +279,7 @@ class ConnectionPool:
         idle = self._idle.get((target.host, target.port), [])
         while idle:
             connection = idle.pop()
-            if loop.time() - connection.idle_since < IDLE_SECONDS_LIMIT and connection.quiet:
+            if loop.time() - connection.idle_since < self._idle_seconds and connection.quiet:
                 return connection
             connection.abort()
         try:

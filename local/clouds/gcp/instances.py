@@ -14,11 +14,12 @@ import sys
 from collections import deque
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 
-import httpx
-
 from local.clouds import sealed
+from local.clouds.fleet.errors import UpstreamError
+from local.clouds.fleet.upstream import ConnectionPool, Target
 from local.clouds.gcp.errors import FunctionStartError, InvocationError
 from local.clouds.gcp.function_settings import FunctionSettings
 from local.errors import ProcessError
@@ -106,8 +107,7 @@ class RevisionInstances:
         self._log = log
         self._counters = counters
         # Gunicorn closes an idle connection after 2 s; one that is used again just then would look like a crash.
-        limits = httpx.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE_SECONDS)
-        self._client = httpx.AsyncClient(limits=limits, trust_env=False)
+        self._connections = ConnectionPool(KEEP_ALIVE_SECONDS)
         self._instances: list[Instance] = []
         self._waiting: deque[asyncio.Future[Instance]] = deque()
         self._starting: asyncio.Task[None] | None = None
@@ -151,7 +151,7 @@ class RevisionInstances:
             answer = await self._send(instance, request)
         finally:
             self._release(instance)
-        if answer.status < httpx.codes.BAD_REQUEST:
+        if answer.status < HTTPStatus.BAD_REQUEST:
             self._counters.succeeded += 1
         else:
             self._counters.failed += 1
@@ -174,7 +174,7 @@ class RevisionInstances:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         # First, because gunicorn waits for connections that are kept alive.
-        await self._client.aclose()
+        self._connections.close()
         await asyncio.gather(*(self._end(instance) for instance in list(self._instances)))
 
     async def _place(self) -> Instance:
@@ -201,34 +201,47 @@ class RevisionInstances:
         raise InvocationError(
             f"function {self.settings.name}: no place within {QUEUE_SECONDS:g} s, {self.in_flight} requests at"
             f" {self.size} instances of {self.settings.concurrency}; see {self._log}",
-            httpx.codes.TOO_MANY_REQUESTS,
+            HTTPStatus.TOO_MANY_REQUESTS,
         )
 
     async def _send(self, instance: Instance, request: FunctionRequest) -> FunctionResponse:
         limit = self.settings.timeout_seconds
         try:
             async with asyncio.timeout(limit):
-                answer = await self._client.request(
-                    request.method,
-                    f"http://127.0.0.1:{instance.port}{request.path}",
-                    headers=dict(request.headers),
-                    content=request.body,
-                    timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-                )
+                return await self._exchange(Target(instance.process.name, instance.port), request)
         except TimeoutError:
             self._counters.timed_out += 1
             self._replace(instance)
             raise InvocationError(
-                f"function {self.settings.name} ran over its time limit of {limit} s", httpx.codes.GATEWAY_TIMEOUT
+                f"function {self.settings.name} ran over its time limit of {limit} s", HTTPStatus.GATEWAY_TIMEOUT
             ) from None
-        except httpx.HTTPError as error:
+        except UpstreamError as error:
             self._counters.crashed += 1
             raise InvocationError(
-                f"function {self.settings.name}: its instance ended during the request"
-                f" ({str(error) or type(error).__name__}); see {self._log}",
-                httpx.codes.SERVICE_UNAVAILABLE,
+                f"function {self.settings.name}: its instance ended during the request ({error}); see {self._log}",
+                HTTPStatus.SERVICE_UNAVAILABLE,
             ) from error
-        return FunctionResponse(answer.status_code, dict(answer.headers), answer.content)
+
+    async def _exchange(self, target: Target, request: FunctionRequest) -> FunctionResponse:
+        connection = await self._connections.connect(target, CONNECT_SECONDS)
+        try:
+            await connection.send(_head(request), head_only=request.method == "HEAD")
+            if request.body:
+                await connection.send_body(request.body)
+            connection.request_sent()
+            # The time limit is the caller's; silence alone is no fault of a function that works.
+            head = await connection.head(self.settings.timeout_seconds)
+            body, more = await connection.read(self.settings.timeout_seconds)
+            while more:
+                part, more = await connection.read(self.settings.timeout_seconds)
+                body += part
+        except BaseException:
+            # Also when the request is taken back: its answer must not be the next one's.
+            connection.abort()
+            raise
+        self._connections.release(target, connection)
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head.headers}
+        return FunctionResponse(head.status, headers, body)
 
     def _release(self, instance: Instance) -> None:
         instance.in_flight -= 1
@@ -316,3 +329,14 @@ class RevisionInstances:
         task = asyncio.create_task(ending)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
+
+
+def _head(request: FunctionRequest) -> bytes:
+    """Return the request's first line and headers as they go over the wire."""
+    lines = [f"{request.method} {request.path} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    if not any(name.lower() == "host" for name in request.headers):
+        lines.append("host: 127.0.0.1")
+    if request.body or request.method in ("POST", "PUT", "PATCH"):
+        lines.append(f"content-length: {len(request.body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
