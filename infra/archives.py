@@ -76,6 +76,8 @@ LIBRARIES = "libraries"
 LAYERS: Mapping[str, tuple[str, ...]] = {"numbers": ("numpy",), LIBRARIES: ()}
 # Never imported at run time.
 NEEDLESS_FOLDERS = frozenset({"__pycache__", "tests", "test", "bin", "benchmarks"})
+# A server's parts: requests reach Lambda's functions without one, and the layer is near its limit.
+NEEDLESS_LIBRARIES = ("uvloop", "httptools")
 NEEDLESS_SUFFIXES = (".pyc", ".pyi", ".pxd", ".pyx", ".c", ".h", ".proto")
 
 
@@ -209,6 +211,7 @@ def _needed(target: Path) -> Iterable[tuple[str, Path]]:
     for path in sorted(target.rglob("*")):
         relative = path.relative_to(target)
         needless = NEEDLESS_FOLDERS.intersection(relative.parts) or path.suffix in NEEDLESS_SUFFIXES
+        needless = needless or relative.parts[0].startswith(NEEDLESS_LIBRARIES)
         if path.is_file() and not needless:
             yield relative.as_posix(), path
 

@@ -31,7 +31,7 @@ APPLY_MEMORY = "1Gi"
 # Cloud Run takes several requests at once only with a whole CPU (Cloud Run, maximum concurrent requests).
 APPLY_CPU = "1"
 # A push is one message; requests that run at once in an instance share their calls to the stores.
-APPLY_CONCURRENCY = 32
+APPLY_CONCURRENCY = 100
 APPLY_INSTANCES = 40
 # Pub/Sub's most: while AWS is away every message fails, and none of them is dead for that.
 APPLY_ATTEMPTS = 100

@@ -1,6 +1,8 @@
 """The way back from a source that only tells which rows changed: messages of the template, echo table, deletions."""
 
+import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from functions.features.reread.notice import LATE_MS, Notices, collect, notice
 from functions.features.reread.plan import plan_rows
 from functions.features.tombstone import GRACE_SECONDS, tombstone
 from functions.features.version import SKEW_BOUND_MS, stamp
+from functions.gathering import AsyncGathering
 from functions.settings import Site
 from functions.stores.errors import StoreUnavailableError
 from functions.stores.protocols import Applied, Row
@@ -255,3 +258,60 @@ def test_a_row_deleted_outright_gets_a_tombstone_on_both_sides() -> None:
     assert not done.failed
     assert home.rows == far.rows
     assert far.rows["k"] == tombstone("k", stamp(NOW_MS, MINE, Site.GCP))
+
+
+class Unsteady(Table):
+    """A far side that fails some rows for now, and whose caller is killed once after so many rows."""
+
+    def __init__(self, failing: set[str], dies_after: int) -> None:
+        super().__init__()
+        self.failing = failing
+        self.left = dies_after
+
+    def apply(self, rows: Any) -> list[Applied]:
+        return [Applied.FAILED if row.key in self.failing else self._one(row) for row in rows]
+
+    def _one(self, row: Row) -> Applied:
+        self.left -= 1
+        if not self.left:
+            raise RuntimeError("killed in the middle of a batch")
+        return super()._apply(row)
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "c", "d", "poison"]), max_size=30),
+    st.sets(st.sampled_from("abcd")),
+    st.integers(1, 6),
+    st.integers(1, 9),
+)
+def test_requests_that_share_a_batch_are_refused_each_for_its_own_row(
+    keys: list[str], failing: set[str], most: int, dies_after: int
+) -> None:
+    """As the function runs it: rows that fail refuse their own messages, poison is parked, what came to grief comes again."""
+    rows = {key: Row(key, stamp(NOW_MS - 90, 0, Site.GCP), DATA) for key in sorted({*keys} - {"poison"})}
+    home, far, lot = Table(rows), Unsteady(failing, dies_after), Lot()
+    messages = [
+        PubSubMessage(str(number), "{}", {}) if key == "poison" else told(key, identity=str(number))
+        for number, key in enumerate(keys)
+    ]
+
+    def work(batch: Sequence[PubSubMessage]) -> list[bool]:
+        done = applier(home, far, lot).run(batch)
+        return [message.identity not in done.failed for message in batch]
+
+    async def deliver(waiting: Sequence[PubSubMessage]) -> list[bool]:
+        gathering: AsyncGathering[PubSubMessage, bool] = AsyncGathering(work, most)
+        answers = await asyncio.gather(*(gathering.submit(each) for each in waiting), return_exceptions=True)
+        return [answer is True for answer in answers]
+
+    answers = asyncio.run(deliver(messages))
+    refused = {message.identity for message, answer in zip(messages, answers, strict=True) if not answer}
+    expected = {str(number) for number, key in enumerate(keys) if key in failing}
+    assert expected <= refused
+    # A broken batch is halved until one row stands alone, so even the kill costs the messages of one row at most.
+    assert len({keys[int(identity)] for identity in refused - expected}) <= 1
+    far.failing, far.left = set(), 0
+    again = [message for message in messages if message.identity in refused]
+    assert all(asyncio.run(deliver(again)))
+    assert far.rows == home.rows == rows
+    assert set(lot.parked) == {str(number) for number, key in enumerate(keys) if key == "poison"}
