@@ -71,3 +71,27 @@ def bench_features(
     show(found, runs, curve, to_table=not as_json)
     if as_json:
         write_json(plain(found))
+
+
+@bench_app.command("features-lag")
+def bench_features_lag(
+    rate: Annotated[float, typer.Option(min=1.0, max=100_000.0, help="Rows a second to write.")] = 500.0,
+    seconds: Annotated[float, typer.Option(min=1.0, max=3_600.0, help="How long to write at each site.")] = 20.0,
+    as_json: Json = False,
+) -> None:
+    """Measure how old rows are on the other side under a steady load, both ways, and the CPU of each process for a row."""
+    from tempfile import TemporaryDirectory
+
+    from local.toolchain import ensure
+    from operate.bench.features_lag import measure_lag
+    from operate.bench.features_show import show_lag
+    from operate.host import host
+    from operate.output import progress, write_json
+
+    with progress() as tell, TemporaryDirectory(prefix="lifeboat-bench-") as folder:
+        ensure(tell)
+        found = measure_lag(Path(folder) / "ground", tell, rate, seconds)
+    if as_json:
+        write_json({"lag_ms": {site.value: each for site, each in found.items()}, "host": host().model_dump()})
+        return
+    show_lag({f"{site} to {site.peer}": each for site, each in found.items()})

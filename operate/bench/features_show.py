@@ -1,9 +1,11 @@
 """What `bench features` shows people: tables, and the growth as a picture."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from operate.bench.features import FeaturesBench
 from operate.bench.features_curve import curve
+from operate.bench.features_lag import LagFigures
 from operate.output import say, write_table
 
 
@@ -33,13 +35,8 @@ def show(found: FeaturesBench, runs: int, picture: Path | None, *, to_table: boo
         [(name, f"{speed:,}", times) for name, speed, times in ways],
         title=f"medians of {runs} on {host}, {found.processes} processes",
     )
-    lags = [("aws to gcp", found.lag_ms), ("gcp to aws", found.lag_back_ms)]
-    measured = [(name, lag) for name, lag in lags if lag is not None]
-    if measured:
-        write_table(
-            ["lag", "rows/s", "p50 ms", "p99 ms", "most ms"],
-            [(name, f"{lag.rows_s:,}", f"{lag.p50:,}", f"{lag.p99:,}", f"{lag.most:,}") for name, lag in measured],
-        )
+    lags = {"aws to gcp": found.lag_ms, "gcp to aws": found.lag_back_ms}
+    show_lag({name: lag for name, lag in lags.items() if lag is not None})
     if found.reconcile is not None:
         each = found.reconcile
         write_table(
@@ -59,3 +56,26 @@ def show(found: FeaturesBench, runs: int, picture: Path | None, *, to_table: boo
         write_table(
             ["varied", "setting", "rows/s"], [(p.varied, f"{p.setting:,}", f"{p.rows_s:,}") for p in found.growth]
         )
+
+
+def show_lag(found: Mapping[str, LagFigures]) -> None:
+    """Write the lag of each direction, and where its processor time went."""
+    if not found:
+        return
+    rows = [
+        (
+            name,
+            f"{lag.rows_s:,}",
+            *(f"{value:,}" for value in (lag.p50, lag.p99, lag.most, lag.drained_ms)),
+            f"{lag.cpu_ms_a_row:.2f}",
+            f"{lag.load_average}",
+        )
+        for name, lag in found.items()
+    ]
+    titles = ["lag", "rows/s", "p50 ms", "p99 ms", "most ms", "all there after ms", "CPU ms a row", "load average"]
+    write_table(titles, rows)
+    names = sorted({name for lag in found.values() for name in lag.cpu_by_process})
+    write_table(
+        ["CPU ms a row", *found],
+        [(name, *(f"{lag.cpu_by_process.get(name, 0.0):.2f}" for lag in found.values())) for name in names],
+    )

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 PAGE_RECORDS = 1000
 # A poll costs about 3 ms of one core. Writes tend to come together, so the next poll after a record is soon, and an idle
 # stream is asked a dozen times a second: a lone write waits 40 ms at the median.
-BUSY_POLL_SECONDS = 0.02
+BUSY_POLL_SECONDS = 0.04
 IDLE_POLL_SECONDS = 0.08
 POLL_GROWTH = 1.3
 # Records in memory above the checkpoint: enough to keep all lanes busy behind one that is held up.
