@@ -33,6 +33,9 @@ JOB_TYPE = "gcp:dataflow/flexTemplateJob:FlexTemplateJob"
 TEMPLATE = "Bigtable_Change_Streams_to_PubSub"
 # One bundle is published in one call; Pub/Sub takes 1,000 messages (https://cloud.google.com/pubsub/quotas).
 BUNDLE_CHANGES = 500
+# A publish call costs more than its messages: what follows a change this soon goes with it, as publishers of Google's client
+# library batch by themselves (https://cloud.google.com/pubsub/docs/batch-messaging).
+BUNDLE_SECONDS = 0.01
 # What a reading may be ahead of the publishing.
 HELD_POSITIONS = 5_000
 # How much a killed job publishes twice at most.
@@ -175,6 +178,8 @@ class Job:
     async def _publish(self, key: str, positions: asyncio.Queue[Position]) -> None:
         while True:
             bundle = [await positions.get()]
+            if bundle[0].change is not None:
+                await asyncio.sleep(BUNDLE_SECONDS)
             while len(bundle) < BUNDLE_CHANGES and not positions.empty():
                 bundle.append(positions.get_nowait())
             await self._send(bundle)

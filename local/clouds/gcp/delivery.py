@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 # A retry policy without bounds means these (RetryPolicy in the Pub/Sub API reference).
@@ -153,5 +154,10 @@ def seconds(duration: str | None, default: float) -> float:
 
 def rfc3339(time_ns: int) -> str:
     """Write a time in nanoseconds since the epoch as RFC 3339 in UTC with milliseconds."""
-    stamp = datetime.fromtimestamp(time_ns // 1_000_000_000, tz=UTC)
-    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{time_ns // 1_000_000 % 1000:03d}Z"
+    return f"{_second(time_ns // 1_000_000_000)}.{time_ns // 1_000_000 % 1000:03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(seconds_since: int) -> str:
+    # Messages of a burst share their second, and its text is the dearest part of their envelope.
+    return f"{datetime.fromtimestamp(seconds_since, tz=UTC):%Y-%m-%dT%H:%M:%S}"

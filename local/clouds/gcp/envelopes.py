@@ -60,12 +60,13 @@ def storage_event(message: Message, event_type: str, bucket: str) -> Envelope:
 
 def _message(message: Message) -> dict[str, Any]:
     # Each name is sent twice, in both spellings, as Pub/Sub does.
+    published = message.publish_time()
     wrapped: dict[str, Any] = {
         "attributes": dict(message.attributes),
         "messageId": message.id,
         "message_id": message.id,
-        "publishTime": message.publish_time(),
-        "publish_time": message.publish_time(),
+        "publishTime": published,
+        "publish_time": published,
     }
     if message.data:
         wrapped["data"] = base64.b64encode(message.data).decode()

@@ -23,9 +23,9 @@ from local.clouds.gcp.spool import Spool
 
 logger = logging.getLogger(__name__)
 
-# An empty Pull is asked again after so long: short while messages flow, longer when a subscription is quiet. Each
-# costs about a millisecond of processor time, and the pause is the delay of a first event.
-SHORTEST_PAUSE_SECONDS = 0.005
+# Pulls are so far apart: little while messages flow, more when a subscription is quiet. Each costs about a millisecond of
+# processor time, whatever it brings, and the pause is the delay of a first event.
+SHORTEST_PAUSE_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.1
 PAUSE_GROWTH = 1.2
 # How fast an unreachable cloud is asked again.
@@ -149,8 +149,9 @@ class Pusher:
             retry = FIRST_RETRY_SECONDS
             if pulled:
                 pause = SHORTEST_PAUSE_SECONDS
-            else:
+            if pulled < PULL_MESSAGES:
                 await asyncio.sleep(pause)
+            if not pulled:
                 pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE_SECONDS)
 
     async def _pull(self) -> int:
