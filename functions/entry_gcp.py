@@ -35,6 +35,8 @@ telemetry.configure()
 
 # Requests that run at once in one instance are hardly more; it bounds what one batch holds in memory.
 FEATURE_MESSAGES = 200
+# What a message may wait for others that come with it: a read and a round of puts cost more than some messages more in them.
+FEATURE_WINDOW_SECONDS = 0.005
 
 
 @cache
@@ -156,7 +158,7 @@ def _feature_messages() -> "AsyncGathering[PubSubMessage, bool]":
         report(found.metrics_namespace, found.site, done.result)
         return [message.identity not in done.failed for message in messages]
 
-    return AsyncGathering(work, FEATURE_MESSAGES)
+    return AsyncGathering(work, FEATURE_MESSAGES, FEATURE_WINDOW_SECONDS)
 
 
 @aio.http

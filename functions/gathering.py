@@ -1,8 +1,8 @@
 """Single requests made into batches: what arrives while a batch runs makes up the next one.
 
 A push subscription delivers one message a request. Requests that run at once in one process share their calls to the stores
-this way, with no timer: a lone request waits for nobody, and the busier the process, the larger the batches. One batch runs at
-a time, so what came later is never done before what came earlier.
+this way, and the busier the process, the larger the batches. One batch runs at a time, so what came later is never done before
+what came earlier.
 """
 
 import asyncio
@@ -31,7 +31,10 @@ class _Ticket(Generic[Item, Answer]):
 
 
 class Gathering(Generic[Item, Answer]):
-    """Runs `work` on up to `most` items at a time; it returns one answer for each, in their order."""
+    """Runs `work` on up to `most` items at a time; it returns one answer for each, in their order.
+
+    There is no timer: a lone request waits for nobody.
+    """
 
     def __init__(self, work: Work[Item, Answer], most: int) -> None:
         self._work = work
@@ -64,13 +67,15 @@ class Gathering(Generic[Item, Answer]):
 class AsyncGathering(Generic[Item, Answer]):
     """The same for the requests of one event loop: none of them holds a thread, and `work` runs in one beside the loop.
 
-    A fault that `work` did not foresee is narrowed down: the batch runs again in halves, until the item stands alone that raises.
-    So `work` must bear repeats, as everything must that a queue delivers at least once.
+    A batch waits `window_seconds` for company, unless it is full: requests come in bursts, and the first of a burst would be one
+    by itself. A fault that `work` did not foresee is narrowed down: the batch runs again in halves, until the item stands alone
+    that raises. So `work` must bear repeats, as everything must that a queue delivers at least once.
     """
 
-    def __init__(self, work: Work[Item, Answer], most: int) -> None:
+    def __init__(self, work: Work[Item, Answer], most: int, window_seconds: float = 0.0) -> None:
         self._work = work
         self._most = most
+        self._window_seconds = window_seconds
         self._waiting: deque[_Waiting[Item, Answer]] = deque()
         self._running: asyncio.Task[None] | None = None
 
@@ -85,6 +90,8 @@ class AsyncGathering(Generic[Item, Answer]):
 
     async def _run(self) -> None:
         while self._waiting:
+            if self._window_seconds and len(self._waiting) < self._most:
+                await asyncio.sleep(self._window_seconds)
             await self._settle([self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))])
         self._running = None
 

@@ -147,7 +147,7 @@ class TwoWays:
         url = self.gcp.url("features")
         variables = {**self.environment, settings.SITE: Site.GCP.value}
         inputs = self.gcp.function_inputs(
-            code, "features_apply", environmentVariables=variables, maxInstanceRequestConcurrency=32, timeoutSeconds=20
+            code, "features_apply", environmentVariables=variables, maxInstanceRequestConcurrency=100, timeoutSeconds=20
         )
         self.gcp.create(FUNCTION, self.gcp.function_id("features"), inputs, {"url": url})
         self.topic = self.gcp.topic("changes")

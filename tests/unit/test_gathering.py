@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -153,3 +153,32 @@ def test_a_store_that_is_away_fails_the_batch_at_once() -> None:
 
     assert all(isinstance(answer, TransientError) for answer in asyncio.run(run()))
     assert calls == [8]
+
+
+def test_a_batch_waits_for_the_rest_of_its_burst_and_no_longer_once_it_is_full() -> None:
+    sizes: list[int] = []
+
+    def work(items: Sequence[int]) -> list[int]:
+        sizes.append(len(items))
+        return list(items)
+
+    async def burst(count: int, window_seconds: float) -> list[int]:
+        gathering = AsyncGathering(work, most=4, window_seconds=window_seconds)
+        tasks = []
+        for number in range(count):
+            tasks.append(asyncio.ensure_future(gathering.submit(number)))
+            # Each arrives in a turn of the loop of its own, as requests do.
+            await asyncio.sleep(0)
+        return await asyncio.wait_for(asyncio.gather(*tasks), 10)
+
+    assert asyncio.run(burst(3, 0.05)) == [0, 1, 2]
+    assert sizes == [3]
+    sizes.clear()
+    # A full batch goes at once: an hour's window would be felt.
+    assert asyncio.run(burst_at_once(work, 4)) == [0, 1, 2, 3]
+    assert sizes == [4]
+
+
+async def burst_at_once(work: Callable[[Sequence[int]], list[int]], count: int) -> list[int]:
+    gathering = AsyncGathering(work, most=count, window_seconds=3600.0)
+    return await asyncio.wait_for(asyncio.gather(*(gathering.submit(number) for number in range(count))), 10)
