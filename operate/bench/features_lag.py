@@ -2,8 +2,8 @@
 
 The ground holds the feature path alone, both directions live (operate/bench/feature_path). Every row has a key of its own, so
 none is overtaken and forgotten, and at the end every single one must be there. Reading is not free either: one row in five is
-watched, chosen before it is written. The load comes from a process of its own: a writer that waits for the watch's turn would show
-in the figures as lag.
+watched, chosen before it is written. The load comes from a process of its own: a writer that waits for the watch would show as
+lag.
 """
 
 import json
