@@ -38,7 +38,7 @@ def artifacts(
         if child:
             chosen = [pairs.Pair(child.name, parent, child)]
         elif encoder:
-            chosen = pairs.encoder(Path(folder), tell)
+            chosen = pairs.encoder(tell)
         else:
             chosen = [pairs.recommender(Path(folder), tell)]
         found = {pair.name: bench(pair.parent, pair.child, runs, tell=tell) for pair in chosen}
