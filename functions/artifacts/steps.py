@@ -12,6 +12,7 @@ from functions.artifacts.announce import Announcer
 from functions.artifacts.audit import Audited, Auditor
 from functions.artifacts.encode import Encoder
 from functions.artifacts.inbox import Inbox
+from functions.artifacts.measures import AUDIT, BYTES_WIRE, ENCODE, MISMATCHES, PATH, THIRD
 from functions.artifacts.plan import ThirdJob, decode_sending_job
 from functions.artifacts.rebuild import Rebuilder
 from functions.artifacts.receive import Receiver
@@ -56,12 +57,11 @@ def sender(found: Settings, clients: Clients) -> Handle:
         sent = encoder.run(job)
         telemetry.emit(
             found.metrics_namespace,
-            {"site": found.site, "path": "artifacts", "step": "encode"},
+            {"site": found.site, "path": PATH, "step": ENCODE},
             {
                 "bytes_raw": (sent.bytes_raw, "Bytes"),
                 "bytes_known": (sent.bytes_known, "Bytes"),
-                # What leaves this cloud, and so what its egress is charged for.
-                "bytes_wire": (sent.bytes_wire, "Bytes"),
+                BYTES_WIRE: (sent.bytes_wire, "Bytes"),
                 "seconds": (time.monotonic() - started, "Seconds"),
             },
         )
@@ -70,15 +70,19 @@ def sender(found: Settings, clients: Clients) -> Handle:
         if clients.third is None:
             raise SettingsError("there is no third copy to bring a version to; name its bucket in the environment")
         done = ThirdCopier(
-            PatientObjects(clients.objects(found.site)), clients.third, THIRD_PART_BYTES, clients.trust
+            PatientObjects(clients.objects(found.site)),
+            clients.third,
+            THIRD_PART_BYTES,
+            clients.trust,
+            _pace(found.bytes_per_second),
         ).run(job)
         telemetry.emit(
             found.metrics_namespace,
-            {"site": found.site, "path": "artifacts", "step": "third"},
+            {"site": found.site, "path": PATH, "step": THIRD},
             {
                 "completed": (int(done.complete), "Count"),
                 "bytes_raw": (done.bytes_raw, "Bytes"),
-                "bytes_wire": (done.bytes_wire, "Bytes"),
+                BYTES_WIRE: (done.bytes_wire, "Bytes"),
                 "seconds": (time.monotonic() - started, "Seconds"),
             },
         )
@@ -103,11 +107,11 @@ def receiver(found: Settings, clients: Clients, clock_ms: Callable[[], int]) -> 
         done = receive.run(body)
         telemetry.emit(
             found.metrics_namespace,
-            {"site": found.site, "path": "artifacts", "step": done.step},
+            {"site": found.site, "path": PATH, "step": done.step},
             {
                 "completed": (int(done.bytes_raw > 0), "Count"),
                 "bytes_raw": (done.bytes_raw, "Bytes"),
-                "bytes_wire": (done.bytes_wire, "Bytes"),
+                BYTES_WIRE: (done.bytes_wire, "Bytes"),
                 "seconds": (done.seconds, "Seconds"),
             },
         )
@@ -131,7 +135,7 @@ def sweep(found: Settings, clients: Clients, clock_ms: Callable[[], int]) -> Swe
     ).run(deep=now_ms % DAY_MS < SWEEP_MS)
     telemetry.emit(
         found.metrics_namespace,
-        {"site": found.site, "path": "artifacts", "step": "sweep"},
+        {"site": found.site, "path": PATH, "step": "sweep"},
         {
             "sent": (swept.sent, "Count"),
             "proven": (swept.proven, "Count"),
@@ -168,12 +172,12 @@ def audit(found: Settings, clients: Clients, clock_ms: Callable[[], int], ending
     ).run(ending)
     telemetry.emit(
         found.metrics_namespace,
-        {"site": found.site, "path": "artifacts", "step": "audit"},
+        {"site": found.site, "path": PATH, "step": AUDIT},
         {
             "versions": (done.versions, "Count"),
             "read": (done.read, "Count"),
             "bytes_read": (done.bytes_read, "Bytes"),
-            "mismatches": (done.mismatches, "Count"),
+            MISMATCHES: (done.mismatches, "Count"),
             "retired": (done.retired, "Count"),
             "deleted": (done.deleted, "Count"),
             "seconds": ((clock_ms() - began_ms) / 1000, "Seconds"),
@@ -183,9 +187,15 @@ def audit(found: Settings, clients: Clients, clock_ms: Callable[[], int], ending
 
 
 @lru_cache(maxsize=4)
+def _pace(bytes_per_second: int) -> Pace:
+    """Return the one pace of this process: packs for the other site and files for the third copy share its rate."""
+    return Pace(bytes_per_second)
+
+
+@lru_cache(maxsize=4)
 def _encoder(clients: Clients, here: Site, bytes_per_second: int) -> Encoder:
     return Encoder(
         PatientObjects(clients.objects(here)),
-        PatientObjects(clients.objects(here.peer), Pace(bytes_per_second)),
+        PatientObjects(clients.objects(here.peer), _pace(bytes_per_second)),
         clients.artifact_rebuilds(here.peer),
     )

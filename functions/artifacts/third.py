@@ -5,7 +5,7 @@ proven by what R2 attests, size and CRC64NVME, against the manifest.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import quote
 
@@ -18,6 +18,7 @@ from functions.artifacts.manifest import FileEntry, Manifest
 from functions.artifacts.paths import alias_key, aliases_prefix, file_key, manifest_key, parse_key
 from functions.artifacts.plan import ThirdJob, groups
 from functions.artifacts.sign import Trust
+from functions.artifacts.transfer import Pace
 from functions.stores.errors import ConflictError, NotFoundError, PreconditionFailedError
 from functions.stores.protocols import ObjectInfo, ObjectStore
 
@@ -46,12 +47,13 @@ class Copied:
 
 @dataclass(frozen=True)
 class ThirdCopier:
-    """Copies versions of this site's bucket `here` to the third one."""
+    """Copies versions of this site's bucket `here` to the third one; what is sent there keeps to `pace`."""
 
     here: ObjectStore
     third: ThirdStore
     part_bytes: int
     trust: Trust
+    pace: Pace = field(default_factory=Pace)
 
     def run(self, job: ThirdJob) -> Copied:
         """Copy one group of files, show the version if all of them are there, and bring the model's aliases up to date.
@@ -110,7 +112,7 @@ class ThirdCopier:
                 pass
         try:
             info = self.third.stream(
-                key, file.size, self.part_bytes, lambda offset, length: self.here.get_range(key, offset, length)
+                key, file.size, self.part_bytes, lambda offset, length: self._range(key, offset, length)
             )
         except PreconditionFailedError:
             return 0
@@ -121,6 +123,11 @@ class ThirdCopier:
                 f"CRC64NVME {info.crc64nvme or 0:016x}; the manifest says {file.size} bytes, CRC64NVME {file.crc64nvme}"
             )
         return file.size
+
+    def _range(self, key: str, offset: int, length: int) -> bytes:
+        # Waited for before it is read, so that no more parts than are on their way are in memory.
+        self.pace.spend(length)
+        return self.here.get_range(key, offset, length)
 
     def _aliases(self, model: str) -> None:
         """Move aliases there whose version is visible there, never to an older state."""

@@ -60,7 +60,10 @@ def _aws_secret(client: Any, name: str) -> str:
     try:
         text: str = client.get_secret_value(SecretId=name)["SecretString"]
     except ClientError as error:
-        raise AccessDeniedError(f"secret {name}: {error}; check that it exists and may be read") from error
+        raise AccessDeniedError(
+            f"secret {name}, the access key of the third copy on R2, was not given out: {error}. Check that it exists and that "
+            "whoever asks may call secretsmanager:GetSecretValue on it"
+        ) from error
     except BotoCoreError as error:
         raise StoreUnavailableError(f"secret {name}: no usable answer ({error}); try again") from error
     return text
@@ -78,5 +81,8 @@ def _google_secret(session: "requests.Session", name: str) -> str:
     except (requests.RequestException, GoogleAuthError) as error:
         raise StoreUnavailableError(f"secret {name}: no usable answer ({error}); try again") from error
     if answer.status_code != 200:
-        raise AccessDeniedError(f"secret {name}: HTTP {answer.status_code}; check that it exists and may be read")
+        raise AccessDeniedError(
+            f"secret {name}, the access key of the third copy on R2, was not given out: HTTP {answer.status_code}. Check that "
+            "it exists and that whoever asks has roles/secretmanager.secretAccessor on it"
+        )
     return base64.b64decode(answer.json()["payload"]["data"]).decode()

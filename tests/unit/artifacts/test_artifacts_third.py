@@ -18,6 +18,7 @@ from functions.artifacts.paths import alias_key, file_key, manifest_key
 from functions.artifacts.plan import ThirdJob
 from functions.artifacts.sweep import QUIET_MS, Sweeper
 from functions.artifacts.third import ThirdCopier, public_url
+from functions.artifacts.transfer import Pace
 from functions.errors import TransientError
 from functions.settings import Site
 from functions.stores.checksums import crc64nvme
@@ -133,6 +134,16 @@ def test_bytes_that_arrive_as_others_are_taken_away(way: Way, third: MemoryThird
     with pytest.raises(VerificationError, match=r"weights\.bin"):
         copy(way, third, version)
     assert file_key("m", version, "weights.bin") not in third.objects
+
+
+def test_files_for_the_third_copy_keep_to_the_rate(way: Way, third: MemoryThird, folder: Path) -> None:
+    version, pauses = way.publish(folder).version, list[float]()
+    pace = Pace(1_000, clock=lambda: 0.0, pause=pauses.append)
+    job = ThirdJob("m", version, 0)
+    done = ThirdCopier(way.here, third, 2_000, trust(), pace).run(job)
+    # Two bytes of config, the empty file, then weights in parts of 2,000 at most: each waits for those before it.
+    assert done.bytes_wire == 5_002
+    assert pauses == pytest.approx([0.002, 0.002, 2.002, 4.002])
 
 
 def test_an_older_alias_never_replaces_a_newer_one(way: Way, third: MemoryThird, folder: Path) -> None:
