@@ -126,8 +126,8 @@ class Builder:
             ),
             self._on_both(),
         )
-        google = GoogleSide(settings, names, stores[1], tables[1], self._on_gcp())
-        aws = AwsSide(settings, names, stores[0], tables[0], self._on_aws())
+        google = GoogleSide(settings, names, stores[1], tables[1], keys.public, self._on_gcp())
+        aws = AwsSide(settings, names, stores[0], tables[0], keys.public, self._on_aws())
         sides: dict[Site, AwsSide | GoogleSide] = {
             Site.AWS: aws,
             Site.GCP: google,

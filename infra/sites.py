@@ -4,7 +4,7 @@ Both classes have the same interface, so that the order of a shift (infra/progra
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -51,11 +51,12 @@ class AwsSide:
         names: Names,
         artifacts: AwsArtifactStore,
         features: AwsFeatureStore,
+        trusted: pulumi.Input[str],
         opts: pulumi.ResourceOptions,
     ) -> None:
         site = settings.sites.aws
         self._settings, self._names, self._opts = settings, names, opts
-        self._artifacts, self._features = artifacts, features
+        self._artifacts, self._features, self._trusted = artifacts, features, trusted
         self._network = AwsNetwork(
             "network-aws",
             AwsNetworkArgs(
@@ -97,8 +98,8 @@ class AwsSide:
                 name=names.named("service"),
                 image_id=site.image_id,
                 instance_type=site.instance_type,
-                user_data=cloud_config(
-                    image, site.instance_type, service_environment(self._settings, names, Site.AWS), SERVICE_PORT
+                user_data=first_boot(
+                    image, site.instance_type, service_environment(self._settings, names, Site.AWS), self._trusted
                 ),
                 capacity_reservation_id=site.capacity_reservation_id,
                 subnets=self._network.private_subnets,
@@ -168,11 +169,12 @@ class GoogleSide:
         names: Names,
         artifacts: GoogleArtifactStore,
         features: GoogleFeatureStore,
+        trusted: pulumi.Input[str],
         opts: pulumi.ResourceOptions,
     ) -> None:
         site = settings.sites.gcp
         self._settings, self._names, self._opts = settings, names, opts
-        self._artifacts, self._features = artifacts, features
+        self._artifacts, self._features, self._trusted = artifacts, features, trusted
         self._network = GoogleNetwork(
             "network-gcp",
             GoogleNetworkArgs(
@@ -200,11 +202,11 @@ class GoogleSide:
                 zones=site.zones,
                 image=site.image,
                 machine_type=site.machine_type,
-                user_data=cloud_config(
+                user_data=first_boot(
                     self._settings.service_images.gcp,
                     site.machine_type,
                     service_environment(self._settings, names, Site.GCP),
-                    SERVICE_PORT,
+                    self._trusted,
                 ),
                 reservation=site.reservation,
                 subnet=self._network.subnet,
@@ -255,8 +257,20 @@ class GoogleSide:
             self.redis.writer("fleet-gcp-redis", fleet.member)
 
 
+def first_boot(
+    image: str, machine_type: str, environment: Mapping[str, str], trusted: pulumi.Input[str]
+) -> pulumi.Output[str]:
+    """Return a host's cloud-config, with the public keys of both sites among the service's settings.
+
+    They are in the stack's state (components/signing_keys.py): neither a boot nor a failover asks a key service for them.
+    """
+    return pulumi.Output.from_input(trusted).apply(
+        lambda keys: cloud_config(image, machine_type, {**environment, names_of.SIGNING_KEYS: keys}, SERVICE_PORT)
+    )
+
+
 def service_environment(settings: Settings, names: Names, site: Site) -> dict[str, str]:
-    """Return what the service is told on every host of a site."""
+    """Return what the service is told on every host of a site, but for the public keys (first_boot)."""
     # An instance tells its region by its metadata service only, which the SDK does not ask for it.
     region = {"AWS_DEFAULT_REGION": settings.sites.aws.region} if site is Site.AWS else {}
     return {

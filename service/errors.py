@@ -13,5 +13,9 @@ class ModelNotPublishedError(ServiceError):
     """The alias names no version in this site's bucket yet."""
 
 
+class ModelUntrustedError(ServiceError):
+    """A version's bytes here are not what its site signed; never served as they are, and worth another look once repaired."""
+
+
 class BusyError(ServiceError):
     """The host does what was asked for, for somebody else; ask again."""

@@ -48,8 +48,8 @@ class Prover:
     def prove(self, version: str) -> Verdict:
         """Return the verdict on a version.
 
-        Raises BusyError while another one takes too long, ModelNotPublishedError for a version that is not here, store errors
-        as they come: none of these is a verdict.
+        Raises BusyError while another one takes too long, ModelNotPublishedError for a version that is not here,
+        ModelUntrustedError for bytes that its site did not sign, store errors as they come: none of these is a verdict.
         """
         if not self._busy.acquire(timeout=WAIT_SECONDS):
             raise BusyError("another version is being proven on this host; ask again in a minute")

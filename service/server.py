@@ -25,9 +25,9 @@ from starlette.routing import Route
 from functions.errors import FunctionError
 from functions.features.client import FeatureStore
 from functions.features.envelope import Vector
-from functions.settings import ARTIFACT_BUCKETS, FEATURE_TABLES, read
+from functions.settings import ARTIFACT_BUCKETS, FEATURE_TABLES, SIGNING_KEYS, read
 from functions.stores.clients import Clients
-from service.errors import BusyError, ModelNotPublishedError
+from service.errors import BusyError, ModelNotPublishedError, ModelUntrustedError
 from service.golden import GoldenRequest, Prover
 from service.heartbeat import Heartbeat
 from service.keeper import ModelKeeper, Served
@@ -68,6 +68,7 @@ class Figures:
         self.feature_read = Histogram(
             "lifeboat_feature_read_seconds", "One user's features", buckets=BUCKETS, registry=self.registry
         )
+        self.refused = Gauge("lifeboat_model_refused", "1 while the aliased version is refused", registry=self.registry)
         self.model_load = Gauge("lifeboat_model_load_seconds", "Load of the model served", registry=self.registry)
 
 
@@ -152,13 +153,21 @@ class Host:
             verdict = await run_in_threadpool(self.prover.prove, asked.version)
         except ModelNotPublishedError as error:
             return _problem(404, str(error))
-        except (BusyError, FunctionError) as error:
+        except (BusyError, ModelUntrustedError, FunctionError) as error:
             return _problem(503, str(error), {"Retry-After": "60"})
         return JSONResponse({"passed": verdict.passed, "detail": verdict.detail})
 
     async def health(self, _: Request) -> Response:
-        """Answer GET /health: the process lives."""
-        return JSONResponse({"site": self.site, "instance": self.instance, "healthy": True})
+        """Answer GET /health: the process lives; `refused` says why the version that the alias names is not served, if so."""
+        return JSONResponse(
+            {
+                "site": self.site,
+                "instance": self.instance,
+                "healthy": True,
+                "model": served.version if (served := self.keeper.served) else None,
+                "refused": self.keeper.refused or None,
+            }
+        )
 
     async def ready(self, _: Request) -> Response:
         """Answer GET /ready: 200 when this host could answer a user now, else 503 with the reasons."""
@@ -203,6 +212,7 @@ class Host:
 
     async def metrics(self, _: Request) -> Response:
         """Answer GET /metrics in Prometheus' text format."""
+        self.figures.refused.set(1 if self.keeper.refused else 0)
         if self.keeper.served is not None:
             self.figures.model_load.set(self.keeper.served.load_seconds)
         return Response(generate_latest(self.figures.registry), media_type=CONTENT_TYPE_LATEST)
@@ -246,14 +256,14 @@ def application(host: Host) -> Starlette:
 
 def from_environment(environment: Mapping[str, str]) -> Host:
     """Return a host as its environment describes it. Raises SettingsError that lists every problem."""
-    settings = read(environment, required=(ARTIFACT_BUCKETS, FEATURE_TABLES))
+    settings = read(environment, required=(ARTIFACT_BUCKETS, FEATURE_TABLES, SIGNING_KEYS))
     clients = Clients(settings, environment)
     features = FeatureStore(clients.rows(settings.site), settings.site, _now_ms)
     host = Host(
         settings.site, environment.get("LIFEBOAT_INSTANCE") or socket.gethostname(), settings.model, settings.alias
     )
     host.attach(
-        ModelKeeper(BucketSource(clients.objects(settings.site), settings.model, settings.alias)),
+        ModelKeeper(BucketSource(clients.objects(settings.site), settings.model, settings.alias, clients.trust)),
         features,
         Heartbeat(features, settings.site, host.instance, _now_ms),
     )

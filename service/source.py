@@ -1,15 +1,20 @@
-"""Reads a model's plain files from this site's bucket, in parallel ranges, and proves them against the manifest."""
+"""Reads a model's plain files from this site's bucket, in parallel ranges, and proves them against the signed manifest.
 
+Who signed is checked before a file is asked for, with the public keys that the host was given at its start: no key service is
+asked, so a host starts while either cloud is away. Each file's SHA-256 runs along while its later ranges are still on the way.
+"""
+
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
-from blake3 import blake3
-
 from functions.artifacts import alias as aliases
-from functions.artifacts.manifest import MOST_MANIFEST_BYTES, FileEntry, Manifest, decode
+from functions.artifacts.errors import ManifestError, SignatureError
+from functions.artifacts.manifest import MOST_MANIFEST_BYTES, FileEntry, Manifest, trusted
 from functions.artifacts.paths import file_key, manifest_key
+from functions.artifacts.sign import Trust
 from functions.stores.errors import NotFoundError
 from functions.stores.protocols import ObjectStore
-from service.errors import ModelInvalidError, ModelNotPublishedError
+from service.errors import ModelInvalidError, ModelNotPublishedError, ModelUntrustedError
 
 RANGE_BYTES = 8 << 20
 # Streams at once; object stores serve one stream far below the line rate.
@@ -19,12 +24,13 @@ MODEL_BYTES_LIMIT = 8 << 30
 
 
 class BucketSource:
-    """Versions of one model as one alias names them in one site's bucket."""
+    """Versions of one model as one alias names them in one site's bucket; `trust` says who may have signed them."""
 
-    def __init__(self, store: ObjectStore, model: str, alias: str) -> None:
+    def __init__(self, store: ObjectStore, model: str, alias: str, trust: Trust) -> None:
         self._store = store
         self._model = model
         self._alias = alias
+        self._trust = trust
 
     def current(self) -> str:
         """Return the version that the alias names. Raises ModelNotPublishedError when it names none."""
@@ -39,7 +45,8 @@ class BucketSource:
     def fetch(self, version: str) -> dict[str, bytes]:
         """Return a version's files by path.
 
-        Raises ModelInvalidError when bytes differ from the manifest, store errors as they come.
+        Raises ModelUntrustedError for a manifest that its site did not sign and for bytes that differ from it,
+        ModelInvalidError for a model too large for a host, store errors as they come.
         """
         manifest = self._manifest(version)
         if manifest.bytes_raw > MODEL_BYTES_LIMIT:
@@ -54,16 +61,24 @@ class BucketSource:
             body, _ = self._store.get(manifest_key(self._model, version), MOST_MANIFEST_BYTES)
         except NotFoundError as error:
             raise ModelNotPublishedError(f"alias {self._alias} names {version}, whose manifest is not here") from error
-        return decode(body, self._model, version)
+        try:
+            return trusted(body, self._model, version, self._trust)
+        except (ManifestError, SignatureError) as error:
+            raise ModelUntrustedError(
+                f"model {self._model} version {version}: check of the manifest's signature failed: {error}"
+            ) from error
 
     def _file(self, pool: ThreadPoolExecutor, version: str, file: FileEntry) -> bytes:
         key = file_key(self._model, version, file.path)
         offsets = range(0, file.size, RANGE_BYTES)
         ranges = pool.map(lambda begin: self._store.get_range(key, begin, min(RANGE_BYTES, file.size - begin)), offsets)
-        content = b"".join(ranges)
-        found = blake3(content).hexdigest()
-        if found != file.blake3:
-            raise ModelInvalidError(
-                f"{key} has BLAKE3 {found}, its manifest says {file.blake3}: verify the site's copy"
+        digest, parts = hashlib.sha256(), []
+        for part in ranges:
+            digest.update(part)
+            parts.append(part)
+        if (found := digest.hexdigest()) != file.sha256:
+            raise ModelUntrustedError(
+                f"model {self._model} version {version} file {file.path!r}: check of SHA-256 failed, it is {found} here and "
+                f"{file.sha256} in the signed manifest. Run ./lifeboat verify models --repair"
             )
-        return content
+        return b"".join(parts)

@@ -21,7 +21,7 @@ class AwsFleetArgs:
     name: str
     image_id: str
     instance_type: str
-    user_data: str
+    user_data: pulumi.Output[str]
     capacity_reservation_id: str
     subnets: Sequence[pulumi.Input[str]]
     security_group: pulumi.Input[str]
@@ -47,7 +47,7 @@ class AwsFleet(pulumi.ComponentResource):
             name=args.name,
             image_id=args.image_id,
             instance_type=args.instance_type,
-            user_data=base64.b64encode(args.user_data.encode()).decode(),
+            user_data=args.user_data.apply(lambda text: base64.b64encode(text.encode()).decode()),
             update_default_version=True,
             iam_instance_profile={"arn": profile.arn},
             vpc_security_group_ids=[args.security_group],

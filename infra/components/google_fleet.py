@@ -32,7 +32,7 @@ class GoogleFleetArgs:
     zones: Sequence[str]
     image: str
     machine_type: str
-    user_data: str
+    user_data: pulumi.Output[str]
     reservation: str
     subnet: pulumi.Input[str]
     host_tag: str
@@ -58,10 +58,11 @@ class GoogleFleet(pulumi.ComponentResource):
             projects.IAMMember(f"{name}-{purpose}", project=args.project, role=role, member=account.member, opts=child)
         accelerated = is_accelerated(args.machine_type)
         # Templates are immutable: another content is another template, so the content is in the name.
-        content = "\n".join([args.image, args.machine_type, args.reservation, args.user_data])
+        fixed = [args.image, args.machine_type, args.reservation]
+        template_name = args.user_data.apply(lambda user_data: f"{args.name}-{_digest([*fixed, user_data])}")
         template = compute.RegionInstanceTemplate(
             f"{name}-template",
-            name=f"{args.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}",
+            name=template_name,
             region=args.region,
             machine_type=args.machine_type,
             disks=[
@@ -136,3 +137,7 @@ class GoogleFleet(pulumi.ComponentResource):
         self.instance_group: pulumi.Output[str] = group.instance_group
         self.member: pulumi.Output[str] = account.member
         self.register_outputs({"fleet": self.fleet, "size": self.size})
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]

@@ -9,8 +9,9 @@ from functions import settings as function_settings
 from functions.artifacts import paths
 from functions.features.reconcile.rule import BIGTABLE_KEEPS_MS, DYNAMODB_KEEPS_MS
 from functions.features.reconcile.survey import PREFIX, RUNS
+from functions.settings import Site
 from infra import archives, naming
-from tests.program.recording import Recorder, deploy, stack_settings
+from tests.program.recording import PUBLIC_KEY, Recorder, deploy, stack_settings
 
 
 def test_the_stream_mapping_never_blocks_and_never_forgets(recorded: Recorder) -> None:
@@ -341,7 +342,10 @@ def test_hosts_of_both_sites_are_told_the_same_but_their_site(recorded: Recorder
     # The one thing that only AWS's SDK has to be told.
     assert environments[0].pop("AWS_DEFAULT_REGION") == recorded.one("pulumi:providers:aws").inputs["region"]
     assert environments[0] == environments[1]
-    assert function_settings.read({**environments[0], "LIFEBOAT_SITE": "aws"}).model == "recommender"
+    told = function_settings.read({**environments[0], "LIFEBOAT_SITE": "aws"})
+    assert told.model == "recommender"
+    # Who may sign: with the keys of both sites a host needs no key service to check a version.
+    assert told.signing_keys == dict.fromkeys(Site, (PUBLIC_KEY,))
 
 
 def test_the_program_and_the_functions_mean_the_same_keys() -> None:

@@ -17,9 +17,9 @@ from functions.settings import Site
 from functions.stores.errors import StoreUnavailableError
 from functions.stores.protocols import Applied, Row
 from service import train
-from service.errors import ModelNotPublishedError
+from service.errors import ModelNotPublishedError, ModelUntrustedError
 from service.heartbeat import WINDOW_MS, Heartbeat, PeerLag, key
-from service.keeper import ModelKeeper
+from service.keeper import REFUSED_SECONDS, ModelKeeper
 from service.model import GOLDEN_FILE, row
 from service.server import TASTE, Host, application
 
@@ -65,6 +65,7 @@ class Source:
         self.versions: dict[str, dict[str, bytes]] = {}
         self.named = ""
         self.fetched: list[str] = []
+        self.untrusted: set[str] = set()
 
     def current(self) -> str:
         if not self.named:
@@ -73,6 +74,8 @@ class Source:
 
     def fetch(self, version: str) -> dict[str, bytes]:
         self.fetched.append(version)
+        if version in self.untrusted:
+            raise ModelUntrustedError(f"model recommender version {version} file 'a': check of SHA-256 failed")
         return self.versions[version]
 
 
@@ -97,7 +100,8 @@ class Parts:
     def __init__(self) -> None:
         self.rows, self.source = Rows(), Source()
         self.features = FeatureStore(self.rows, Site.AWS, lambda: NOW_MS)
-        self.keeper = ModelKeeper(self.source)
+        self.now = 0.0
+        self.keeper = ModelKeeper(self.source, lambda: self.now)
         self.heartbeat = Heartbeat(self.features, Site.AWS, "i-1", lambda: NOW_MS)
         self.heartbeat.store_answers = True
         host = Host("aws", "i-1", "recommender", "prod")
@@ -198,6 +202,40 @@ def test_a_bad_version_is_never_served_and_asked_for_once(parts: Parts, files: d
     assert parts.source.fetched == ["v1", "v2"]
     assert ask(parts)["model_version"] == "v1"
     assert "golden request differs" in parts.keeper.reason
+
+
+def test_an_untrusted_version_is_not_served_until_it_is_repaired(
+    parts: Parts, files: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    parts.publish("v1", files)
+    assert parts.client.get("/health").json()["refused"] is None
+    parts.source.untrusted.add("v2")
+    parts.publish("v2", files)
+    health = parts.client.get("/health")
+    assert (health.status_code, health.json()["model"]) == (200, "v1")
+    assert health.json()["refused"] == "model recommender version v2 file 'a': check of SHA-256 failed"
+    assert "version v2 refused, v1 is served on: model recommender version v2 file 'a'" in caplog.text
+    assert "lifeboat_model_refused 1.0" in parts.client.get("/metrics").text
+    assert parts.client.get("/ready").status_code == 200
+    assert ask(parts)["model_version"] == "v1"
+    parts.source.untrusted.clear()
+    parts.now = REFUSED_SECONDS - 1
+    parts.keeper.turn()
+    assert parts.source.fetched == ["v1", "v2"]
+    parts.now = REFUSED_SECONDS
+    parts.keeper.turn()
+    assert ask(parts)["model_version"] == "v2"
+    assert parts.client.get("/health").json()["refused"] is None
+
+
+def test_untrusted_bytes_are_no_verdict_on_a_version(parts: Parts, files: dict[str, bytes]) -> None:
+    version = "e" * 64
+    parts.source.versions[version] = files
+    parts.source.untrusted.add(version)
+    asked = {"model": "recommender", "version": version, "site": "aws"}
+    assert parts.client.post("/golden", json=asked).status_code == 503
+    parts.source.untrusted.clear()
+    assert parts.client.post("/golden", json=asked).json()["passed"]
 
 
 def test_version_and_metrics_tell_what_was_measured(parts: Parts, files: dict[str, bytes]) -> None:
