@@ -16,6 +16,7 @@ from functions.settings import Site
 from infra import options
 from infra.archives import function_archive, layer_archives
 from infra.components.artifact_access import DUTIES
+from infra.components.artifact_alarms import ArtifactAlarms, ArtifactAlarmsArgs
 from infra.components.artifact_queues import ArtifactQueues
 from infra.components.artifact_replication import ArtifactReplication, ArtifactReplicationArgs
 from infra.components.artifact_store import (
@@ -153,6 +154,11 @@ class Builder:
                 retention=settings.retention,
             ),
             pulumi.ResourceOptions.merge(self._on_both(), after(third)),
+        )
+        ArtifactAlarms(
+            "artifact-alarms",
+            ArtifactAlarmsArgs(names=names, project=settings.sites.gcp.project, alarms=settings.alarms),
+            self._on_both(),
         )
         features = FeatureReplication(
             "features",

@@ -232,6 +232,29 @@ class FeastTable(_Part):
         return self.stream_arn.partition("/stream/")[0]
 
 
+class Alarms(_Part):
+    """When a site raises an alarm about its artifacts, and who is told; without a receiver it only shows in the cloud's console.
+
+    One finding of an audit is damage to a version, so the default is one. 100 GB an hour are about 9 dollars of egress, and more
+    than a fine-tune of a model of 140 GB sends (docs/artifacts.md): above it something goes in circles.
+    """
+
+    audit_findings: int = Field(default=1, ge=1, le=1_000_000, description="1 to 1000000 findings of one audit")
+    egress_bytes_per_hour: int = Field(
+        default=100_000_000_000, ge=1_000_000, le=10**15, description="1000000 to 1000000000000000 bytes an hour"
+    )
+    aws_topic: Annotated[
+        str, Field(pattern=r"^(arn:aws[a-z-]*:sns:\S+)?$", description="the ARN of an SNS topic, or empty")
+    ] = ""
+    google_channel: Annotated[
+        str,
+        Field(
+            pattern=r"^(projects/[^/\s]+/notificationChannels/\d+)?$",
+            description="projects/<project>/notificationChannels/<number>, or empty",
+        ),
+    ] = ""
+
+
 class Settings(_Part):
     """A stack's whole config."""
 
@@ -263,6 +286,7 @@ class Settings(_Part):
     artifact_bytes_per_second: int = Field(
         default=0, ge=0, le=BYTES_PER_SECOND_RANGE[1], description="0, or 1000000 to 10000000000 bytes a second"
     )
+    alarms: Alarms = Alarms()
     user_data: bool = Field(default=False, description="true or false")
     bridge: bool = Field(default=False, description="true or false")
     redis_source: bool = Field(default=False, description="true or false")

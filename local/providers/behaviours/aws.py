@@ -142,6 +142,13 @@ FUNCTIONS = [
         replace="name namePrefix logGroupClass region",
         outputs=tagged(arn=arn("logs", "log-group:{name}")),
     ),
+    behaviour(
+        "aws:cloudwatch/metricAlarm:MetricAlarm",
+        "{name}",
+        name=AutoName(maximum=255),
+        replace="name region",
+        outputs=_tagged(arn=_arn("cloudwatch", "alarm:{name}")),
+    ),
 ]
 
 IDENTITY = [

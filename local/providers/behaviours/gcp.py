@@ -47,6 +47,15 @@ STORAGE = [
 
 MESSAGING = [
     behaviour(
+        "gcp:logging/metric:Metric", "{name}", name=AutoName(maximum=100), replace="name project", outputs=outputs_of()
+    ),
+    behaviour(
+        "gcp:monitoring/alertPolicy:AlertPolicy",
+        PROJECT + "/alertPolicies/{@token|digits19}",
+        replace="project",
+        outputs=outputs_of(name="{@id}"),
+    ),
+    behaviour(
         "gcp:pubsub/topic:Topic",
         PROJECT + "/topics/{name}",
         name=AutoName(maximum=255),
