@@ -135,7 +135,8 @@ class ArtifactReplication(pulumi.ComponentResource):
                     *([args.keys.aws_signer()] if duties.signs else ()),
                 ),
                 memory_mb=size.memory_mb,
-                timeout_seconds=args.shared.timeout_seconds(size.seconds),
+                # What a clock calls has no message that could come again before it ends, and an audit keeps a minute in reserve.
+                timeout_seconds=args.shared.timeout_seconds(size.seconds) if source else size.seconds,
             ),
             self._child,
         )

@@ -147,7 +147,7 @@ FUNCTIONS = [
         "{name}",
         name=AutoName(maximum=255),
         replace="name region",
-        outputs=_tagged(arn=_arn("cloudwatch", "alarm:{name}")),
+        outputs=tagged(arn=arn("cloudwatch", "alarm:{name}")),
     ),
 ]
 
