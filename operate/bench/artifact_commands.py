@@ -21,7 +21,7 @@ def artifacts(
         Path | None, typer.Option(help="Safetensors file of the child.", exists=True, dir_okay=False)
     ] = None,
     encoder: Annotated[
-        bool, typer.Option("--encoder", help="Fine-tune a real text encoder first; needs pip install -e '.[bench]'.")
+        bool, typer.Option("--encoder", help="Fine-tune a real text encoder first; needs pip install -e '.\\[bench]'.")
     ] = False,
     runs: Annotated[int, typer.Option(min=1, max=50, help="Runs to take the median of.")] = 5,
     as_json: Json = False,

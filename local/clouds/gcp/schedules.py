@@ -40,7 +40,6 @@ class ScheduleActor:
         if not parts.hostname:
             raise ActorError(f"job {resource.id}: uri {target.get('uri')!r} has no host name")
         hostname = parts.hostname
-        # By lower case: a job's own Content-Type stands in place of the default, and two of them are no request.
         request = FunctionRequest(
             str(target.get("httpMethod") or "POST"),
             (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
