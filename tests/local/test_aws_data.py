@@ -46,6 +46,9 @@ def test_a_bucket_with_objects_is_kept_unless_forced(aws: AwsCloud) -> None:
     with pytest.raises(RefusedError, match="forceDestroy"):
         aws.delete(BUCKET, "d-full")
     aws.update(BUCKET, "d-full", {"bucket": "d-full", "forceDestroy": True})
+    # As a stack ends: its settings go first, and old versions and the deletion's marker are there still.
+    aws.delete(VERSIONING, "d-full-v")
+    assert s3.get_bucket_versioning(Bucket="d-full")["Status"] == "Suspended"
     aws.delete(BUCKET, "d-full")
     assert "d-full" not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
     aws.delete(BUCKET, "d-full")

@@ -175,6 +175,9 @@ def _delete_bucket(client: Any, bucket: str, force: bool) -> None:
 
 
 def _empty(client: Any, bucket: str) -> None:
+    if client.get_bucket_versioning(Bucket=bucket).get("Status") == "Suspended":
+        # moto 5.2.5 knows versions only while versioning is on, and fails over a deletion's marker afterwards (s3/models.py).
+        client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
         found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
         keys = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in found]
