@@ -1,5 +1,6 @@
 """The bench's commands for model artifacts."""
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -41,7 +42,7 @@ def artifacts(
             chosen = pairs.encoder(tell)
         else:
             chosen = [pairs.recommender(Path(folder), tell)]
-        found = {pair.name: bench(pair.parent, pair.child, runs, tell=tell) for pair in chosen}
+        found = {pair.name: bench(pair.parent, pair.child, runs, tell=_about(pair.name, tell)) for pair in chosen}
     if not as_json:
         _show(found)
     elif encoder and not child:
@@ -49,6 +50,10 @@ def artifacts(
     else:
         write_json(next(iter(found.values())))
     raise typer.Exit(0 if all(each.identical for each in found.values()) else 1)
+
+
+def _about(name: str, tell: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda text: tell(f"{name}: {text}")
 
 
 def _show(found: "dict[str, ArtifactBench]") -> None:

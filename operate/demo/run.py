@@ -353,11 +353,13 @@ class Run:
             for data in self._live.values():
                 data.stop()
             at = access.places(self._clients)
-            wait_until(
+            waited = wait_until(
                 lambda: (all(exists(at[access.THIRD], _key(each)) for each in self._artifacts), "not all shown there"),
                 DRAIN_LIMIT_SECONDS,
                 "every model version in the third copy",
             )
+            # A copy that the loss broke off is taken up when its message is visible again.
+            step.tell(f"every model version is on R2, {waited:.1f} s later")
             models = verify_models(at, self._clients.trust, clock_ms=now_ms, tell=step.working)
             artifacts = [proven(each, models, at) for each in self._artifacts]
             subject = Subject(self._clients, now_ms, on_this_machine=True)
