@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import boto3
@@ -10,12 +10,15 @@ import grpc
 import httpx
 import psycopg
 import pytest
+from google.cloud.bigtable.data import BigtableDataClient
+from google.cloud.bigtable.data.mutations import DeleteAllFromRow
 from google.pubsub_v1 import PublisherClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
 from functions import settings
 from functions.features.envelope import Envelope, decode, encode
 from functions.features.feast.layout import ENTITY, EVENT, VALUES, FeastView, parts
+from functions.features.plan import Outcome
 from functions.features.redis.source import RedisRows, open_source
 from functions.features.version import stamp
 from functions.settings import Site
@@ -160,6 +163,7 @@ def _attributes(table: FeatureTable, key: str) -> object:
     return decode(found.envelope).attributes if found is not None else None
 
 
+@pytest.mark.filterwarnings("ignore:Connecting to Bigtable emulator")
 @pytest.mark.timeout(300)
 def test_what_feast_writes_there_is_where_feast_reads_it_here(deployed: Live, tell: Callable[[str], None]) -> None:
     environment = environment_of(deployed, "-feast-apply")
@@ -174,7 +178,28 @@ def test_what_feast_writes_there_is_where_feast_reads_it_here(deployed: Live, te
         boto3.client("dynamodb").put_item(TableName=VIEW.dynamodb_table, Item=item)
         lag = until(lambda: "0a1b" in rows.read(["0a1b"]), "Feast's row")
         assert parts(rows.read(["0a1b"])["0a1b"]) == ("2026-11-24T10:00:00+00:00", values)
+        _lose(environment, "0a1b")
+        assert not rows.read(["0a1b"])
+        answer = httpx.post(
+            f"{deployed.client.endpoints.aws_api}/functions/lifeboat-local-feast-apply/invoke",
+            json={"action": "bootstrap", "table": VIEW.dynamodb_table},
+            timeout=60,
+        )
+        counts = answer.raise_for_status().json()
+        assert counts[Outcome.APPLIED] == sum(counts.values()) == 1
+        assert parts(rows.read(["0a1b"])["0a1b"]) == ("2026-11-24T10:00:00+00:00", values)
     tell(f"feast's row: {lag * 1000:.0f} ms")
+
+
+def _lose(environment: Mapping[str, str], entity: str) -> None:
+    """Take an entity's row out of Bigtable, as if it had never come."""
+    place = settings.read(environment).bigtable_table
+    assert place is not None
+    with (
+        BigtableDataClient(project=place.project) as client,
+        client.get_table(place.instance, VIEW.bigtable_table) as table,
+    ):
+        table.mutate_row(VIEW.row_key(entity), DeleteAllFromRow())
 
 
 @pytest.mark.timeout(300)
