@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/rdsdataservice/latest/APIReference. Limits that shap
 
 import argparse
 import re
+import select
 import threading
 import time
 import uuid
@@ -112,9 +113,12 @@ class Databases:
 
     def _take(self, name: str) -> psycopg.Connection[Any]:
         with self._lock:
-            kept = self._idle.get(name)
-            if kept:
-                return kept.pop()
+            kept = self._idle.get(name, [])
+            while kept:
+                connection = kept.pop()
+                if _is_silent(connection):
+                    return connection
+                connection.close()
         try:
             connection = psycopg.connect(
                 host=LOOPBACK,
@@ -190,6 +194,13 @@ def _field(value: Any, kind: type) -> dict[str, Any]:
     if kind is int:
         return {"longValue": value}
     return {"doubleValue": value} if kind is float else {"stringValue": str(value)}
+
+
+def _is_silent(connection: psycopg.Connection[Any]) -> bool:
+    """Say whether an idle connection is still one: all that the server says to it is that it ends, as for a dropped database."""
+    heard = select.poll()
+    heard.register(connection.pgconn.socket, select.POLLIN)
+    return not heard.poll(0)
 
 
 def _database_error(error: psycopg.Error) -> CallError:

@@ -3,7 +3,9 @@
 import random
 from collections.abc import Iterator
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from functions.features.version import origin, stamp
 from functions.settings import Site
@@ -13,6 +15,7 @@ from functions.userdata.protocols import Fate, UserDatabase
 from functions.userdata.schema import REFERENCE_TABLES
 from local.ground import user_data
 from local.ground.client import GroundClient
+from local.ground.rds_data import Databases
 from tests.local.userdata_sites import UserDataSites, a_user, an_order, make_user_data, now_ms
 
 pytestmark = pytest.mark.skipif(bool(user_data.missing()), reason=user_data.missing() or "user data can run")
@@ -202,3 +205,17 @@ def test_null_inside_an_array_is_refused_by_name_where_the_emulator_would_end(si
     assert answer.fate is Fate.REFUSED and "NULL inside an array" in answer.reason
     with pytest.raises(StoreRefusedError, match="NULL inside an array"):
         sites.far.put("users", row)
+
+
+def test_a_database_made_again_under_its_name_answers_at_once(ground: GroundClient) -> None:
+    host, port = ground.endpoints.postgres.split(":")
+    databases = Databases(int(port))
+    asked = {"resourceArn": "arn:aws:rds:us-west-2:1:cluster:again", "database": "again", "sql": "SELECT 1"}
+    name = sql.Identifier(user_data.database_name("again", "again"))
+    with psycopg.connect(
+        host=host, port=int(port), user=user_data.POSTGRES_USER, dbname="postgres", autocommit=True
+    ) as server:
+        for _ in range(2):
+            server.execute(sql.SQL("CREATE DATABASE {}").format(name))
+            assert databases.execute(asked)["records"] == [[{"longValue": 1}]]
+            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
