@@ -30,7 +30,9 @@ from tests.local.userdata_stream import Stream, streaming
 pytestmark = pytest.mark.skipif(bool(user_data.missing()), reason=user_data.missing() or "user data can run")
 
 OPERATIONS = 500
-OPERATIONS_FULL = 10_000
+# The emulator reads its change stream the slower the longer that is: 38 operations a second in the first two thousand, 7 in the
+# next, 4 then. So the long run has more seeds, not longer ones.
+OPERATIONS_FULL = 2_000
 USERS, ORDERS = 25, 40
 SETTLE_SECONDS = 120.0
 # Thousands of messages wait at the end of a long run on a busy machine, each of them twice by then.
@@ -195,8 +197,8 @@ def test_both_sides_come_to_the_same_rows(
 
 
 @pytest.mark.chaos_full
-@pytest.mark.parametrize("seed", range(10, 15))
-@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(10, 35))
+@pytest.mark.timeout(1200)
 def test_both_sides_come_to_the_same_rows_at_length(
     ground: GroundClient, tmp_path: Path, seed: int, tell: Callable[[str], None]
 ) -> None:
